@@ -16,10 +16,10 @@ def command(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = F
 
     from lora_cli.plan.make import make_plan
 
-    planned = make_plan(loaded)
+    run_plan = make_plan(loaded)
     if as_json:
-        typer.echo(planned.plan.to_json(), nl=False)
+        typer.echo(run_plan.to_json(), nl=False)
         return
     from lora_cli.console.plan import show_plan
 
-    show_plan(planned.plan)
+    show_plan(run_plan)

@@ -1,0 +1,1 @@
+"""Rows → tokens → batches: reading, masking, ordering. Knows no model and no optimizer."""

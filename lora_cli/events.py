@@ -1,0 +1,80 @@
+"""What a run tells while it goes on; the engine says it, the console and the files write it down.
+
+This module does not know who listens. Times are seconds, memory is bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the run began: loading, training, answering, writing."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """Training is about to begin at `first_step` (1 unless resumed)."""
+
+    total_steps: int
+    first_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """One optimizer step; `loss` is the mean over the step's supervised tokens."""
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    tokens: int
+    supervised_tokens: int
+    seconds: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Loss and token accuracy on the rows kept apart, over their supervised tokens."""
+
+    step: int
+    loss: float
+    perplexity: float
+    token_accuracy: float
+    best: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved:
+    """A checkpoint from which the run can go on is on disk."""
+
+    step: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoppedEarly:
+    """The evaluation loss did not improve for `patience` evaluations."""
+
+    step: int
+    patience: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersDone:
+    """Some of the generated answers are there."""
+
+    who: str
+    done: int
+    total: int
+
+
+Event = Stage | RunStarted | StepDone | Evaluated | CheckpointSaved | StoppedEarly | AnswersDone
+Report = Callable[[Event], None]

@@ -1,0 +1,1 @@
+"""What the world says: the machine, the base model, the data. Frozen values; no weights read."""

@@ -1,0 +1,57 @@
+"""What is known of a data set once its rows have been read and tokenized (by `data`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedRow:
+    """A row that is not used: where it stands (lines count from 1) and why."""
+
+    file: str
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """One file of rows. rows = kept + len(dropped)."""
+
+    file: str
+    sha256: str
+    format: str
+    evidence: str
+    """Why the rows are read in this format."""
+    rows: int
+    kept: int
+    dropped: tuple[DroppedRow, ...]
+
+    def __post_init__(self) -> None:
+        assert self.rows == self.kept + len(self.dropped), "a row was lost"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """Tokens of the rows that are kept, after truncation; what is trained on is `supervised`."""
+
+    rows: int
+    total: int
+    supervised: int
+    truncated_rows: int
+    cut_tokens: int
+    median: int
+    percentile_95: int
+    longest: int
+    rows_with_end: int
+    """Rows whose end-of-turn (or end-of-text) token is trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """The training rows, and the rows kept apart for evaluation (None: there are none)."""
+
+    sources: tuple[SourceFacts, ...]
+    evaluation_source: SourceFacts | None
+    train: TokenFacts
+    evaluation: TokenFacts | None

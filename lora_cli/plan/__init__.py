@@ -1,0 +1,1 @@
+"""The run plan: every value final, every value with its reason."""

@@ -1,0 +1,210 @@
+"""RunPlan: what a run will do. Made once by `resolve`, never changed, the engine's only input.
+
+`digest` is the run's identity. It covers content (weights, rows, tokens) and choices, not places:
+the same recipe on the same files gives the same digest in another folder.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lora_cli.adapters import AdapterSpec
+from lora_cli.files import sha256_of_text
+from lora_cli.optimizers import OptimizerSpec
+from lora_cli.quantization import QuantizationSpec
+
+DType = Literal["float32", "bfloat16", "float16"]
+PLACE = {"place": True}
+"""Marks a field that says where something lies, or how it came to be: not part of the digest."""
+
+
+class PlanPart(BaseModel):
+    """A frozen part of the plan."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Decision(PlanPart):
+    """One value of the plan and where it came from."""
+
+    field: str
+    value: str
+    reason: str
+
+
+class ModelPlan(PlanPart):
+    """The base model."""
+
+    name: Annotated[str, Field(json_schema_extra=PLACE)]
+    kind: Annotated[Literal["hub", "folder", "gguf"], Field(json_schema_extra=PLACE)]
+    folder: Annotated[str, Field(json_schema_extra=PLACE)]
+    gguf: Annotated[str | None, Field(json_schema_extra=PLACE)] = None
+    revision: str
+    fingerprint: str
+    architecture: str
+    model_type: str
+    parameters: int
+    context_length: int | None
+    tied_embeddings: bool
+    chat_template_sha256: str | None
+    dtype: DType
+    attention: Literal["sdpa", "eager", "flash_attention_2"]
+    trust_remote_code: bool
+    allow_pickle: bool
+
+
+class AdapterPlan(PlanPart):
+    """The adapter: the recipe's fields with alpha filled in, and what they come to here."""
+
+    spec: AdapterSpec
+    scaling: float
+    modules: tuple[str, ...]
+    peft_names: tuple[str, ...]
+    trainable_parameters: int
+
+
+class SourcePlan(PlanPart):
+    """One file of rows."""
+
+    file: Annotated[str, Field(json_schema_extra=PLACE)]
+    sha256: str
+    format: Literal["messages", "prompt_completion"]
+    max_rows: int | None
+    system_prompt: str | None
+    on_bad_row: Literal["error", "skip"]
+    rows: int
+    kept: int
+    dropped: tuple[str, ...]
+    """`line: reason` of each row that is not used."""
+
+
+class TokensPlan(PlanPart):
+    """Counts over rows after truncation."""
+
+    rows: int
+    total: int
+    supervised: int
+    truncated_rows: int
+    cut_tokens: int
+    median: int
+    percentile_95: int
+    longest: int
+    rows_with_end: int
+
+
+class DataPlan(PlanPart):
+    """The rows to train on."""
+
+    sources: tuple[SourcePlan, ...]
+    max_length: int
+    train: TokensPlan
+
+
+class AnswersPlan(PlanPart):
+    """Generated answers to compare."""
+
+    metric: Literal["exact_match", "json_fields"]
+    max_new_tokens: int
+    batch_size: int
+
+
+class EvaluationPlan(PlanPart):
+    """The rows kept apart, and when they are used."""
+
+    source: SourcePlan | None
+    split: float | None
+    tokens: TokensPlan
+    every_steps: int
+    batch_size: int
+    patience: int | None
+    answers: AnswersPlan | None
+
+
+class SchedulePlan(PlanPart):
+    """Steps and learning rate."""
+
+    steps: int
+    epochs: float
+    steps_per_epoch: int
+    batch_size: int
+    gradient_accumulation_steps: int
+    processes: int
+    tokens_per_step: int
+    learning_rate: float
+    scheduler: Literal["cosine", "linear", "constant"]
+    warmup_steps: int
+    max_gradient_norm: float
+    gradient_checkpointing: bool
+    save_steps: int
+    keep_checkpoints: int
+
+
+class DevicePlan(PlanPart):
+    """The device."""
+
+    type: Literal["cpu", "cuda"]
+    name: Annotated[str, Field(json_schema_extra=PLACE)]
+    memory_bytes: Annotated[int, Field(json_schema_extra=PLACE)]
+
+
+class RunPlan(PlanPart):
+    """Everything a run does."""
+
+    version: Literal[1] = 1
+    model: ModelPlan
+    adapter: AdapterPlan
+    quantization: QuantizationSpec
+    data: DataPlan
+    evaluation: EvaluationPlan | None
+    schedule: SchedulePlan
+    optimizer: OptimizerSpec
+    device: DevicePlan
+    seed: int
+    run_dir: Annotated[str, Field(json_schema_extra=PLACE)]
+    recipe_text: Annotated[str, Field(json_schema_extra=PLACE)]
+    decisions: Annotated[tuple[Decision, ...], Field(json_schema_extra=PLACE)]
+    warnings: Annotated[tuple[str, ...], Field(json_schema_extra=PLACE)]
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of content and choices, in hexadecimal."""
+        return sha256_of_text(json.dumps(content_of(self), sort_keys=True, ensure_ascii=False))
+
+    def to_json(self) -> str:
+        """Return the plan as indented JSON, its digest first."""
+        fields = self.model_dump(mode="json")
+        return json.dumps({"digest": self.digest, **fields}, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> RunPlan:
+        """Return the plan that `to_json` wrote.
+
+        Raises:
+            ValueError: the text is no plan, or was changed after its digest was taken.
+        """
+        fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError("not a plan")
+        digest = fields.pop("digest", None)
+        plan = cls.model_validate_json(json.dumps(fields))
+        if digest != plan.digest:
+            raise ValueError("the plan was changed after its digest was taken")
+        return plan
+
+
+def content_of(part: BaseModel) -> dict[str, Any]:
+    """Return the part as plain values without its places."""
+    content = {}
+    for name, info in type(part).model_fields.items():
+        if info.json_schema_extra != PLACE:
+            content[name] = _plain(getattr(part, name))
+    return content
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return content_of(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,1 @@
+"""Which modules of a base model a recipe adapts."""
