@@ -1,59 +1,69 @@
-"""Checks across a recipe's fields that need nothing outside it: one small function each."""
+"""Checks across a recipe's fields that need nothing outside it: one small function each.
+
+They read plain values, not a `Recipe`: they then speak up beside any other problem.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from lora_cli.adapters.low_rank import TargetRegex
 from lora_cli.errors import Problem
-from lora_cli.recipe.schema import Recipe
 from lora_cli.recipe.source import Source
 
 
-def check_recipe(recipe: Recipe, source: Source) -> list[Problem]:
+def check_values(values: Mapping[str, Any], source: Source) -> list[Problem]:
     """Return every problem between the recipe's fields."""
-    return [problem for check in _CHECKS for problem in check(recipe, source)]
+    return [problem for check in _CHECKS for problem in check(values, source)]
 
 
-def _epochs_or_steps(recipe: Recipe, source: Source) -> Iterator[Problem]:
-    if recipe.training.epochs is not None and recipe.training.steps is not None:
+def _epochs_or_steps(values: Mapping[str, Any], source: Source) -> Iterator[Problem]:
+    if {"epochs", "steps"} <= _section(values, "training").keys():
         message = "`training.steps` and `training.epochs` both say how long to train"
         yield Problem(source.of_key(("training", "steps")), message, "keep one of the two")
 
 
-def _evaluation_rows(recipe: Recipe, source: Source) -> Iterator[Problem]:
-    evaluation = recipe.evaluation
-    if evaluation is None:
+def _evaluation_rows(values: Mapping[str, Any], source: Source) -> Iterator[Problem]:
+    evaluation = values.get("evaluation")
+    if not isinstance(evaluation, dict):
         return
-    if evaluation.split is None and evaluation.path is None:
+    if evaluation.keys().isdisjoint(("split", "path")):
         message = "`evaluation` does not say on which rows"
         hint = "add `split: 0.1` (a share of the data) or `path: FILE.jsonl`"
         yield Problem(source.of_key(("evaluation",)), message, hint)
-    if evaluation.split is not None and evaluation.path is not None:
+    if {"split", "path"} <= evaluation.keys():
         message = "`evaluation.split` and `evaluation.path` both name the rows"
         yield Problem(source.of_key(("evaluation", "split")), message, "keep one of the two")
 
 
-def _regular_expression(recipe: Recipe, source: Source) -> Iterator[Problem]:
-    target = recipe.adapter.target_modules
-    if not isinstance(target, TargetRegex):
+def _regular_expression(values: Mapping[str, Any], source: Source) -> Iterator[Problem]:
+    regex = _section(_section(values, "adapter"), "target_modules").get("regex")
+    if not isinstance(regex, str):
         return
     try:
-        re.compile(target.regex)
-    except re.error as error:
+        re.compile(regex)
+    except (re.error, RecursionError, OverflowError) as error:
         where = source.of_value(("adapter", "target_modules", "regex"))
         message = f"`adapter.target_modules.regex` is not a regular expression: {error}"
         yield Problem(where, message, "Python's `re` syntax, matched against whole module names")
 
 
-def _split_without_folder(recipe: Recipe, source: Source) -> Iterator[Problem]:
-    for index, dataset in enumerate(recipe.dataset):
-        if dataset.split is not None and dataset.path.endswith((".jsonl", ".json")):
-            path = ("dataset", "split") if not source.wrote(("dataset", index)) else (
-                "dataset", index, "split")
-            message = f"`dataset.split` names a file in a folder, but `{dataset.path}` is a file"
-            yield Problem(source.of_key(path), message, "remove `split`, or name the folder")
+def _split_of_a_file(values: Mapping[str, Any], source: Source) -> Iterator[Problem]:
+    datasets = values.get("dataset")
+    for index, dataset in enumerate(datasets if isinstance(datasets, list) else [datasets]):
+        path = dataset.get("path") if isinstance(dataset, dict) else None
+        if isinstance(path, str) and path.endswith((".jsonl", ".json")) and "split" in dataset:
+            item = (index,) if isinstance(datasets, list) else ()
+            where = source.of_key(("dataset", *item, "split"))
+            message = f"`{where.key}` names a file in a folder, but `{path}` is a file"
+            yield Problem(where, message, "remove `split`, or name the folder")
 
 
-_CHECKS = (_epochs_or_steps, _evaluation_rows, _regular_expression, _split_without_folder)
+def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return the mapping under `key`; an empty one if none stands there."""
+    section = values.get(key)
+    return section if isinstance(section, dict) else {}
+
+
+_CHECKS = (_epochs_or_steps, _evaluation_rows, _regular_expression, _split_of_a_file)

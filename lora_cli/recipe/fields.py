@@ -5,16 +5,21 @@ Used for suggestions, for `--set`, and by the test that every field has a reader
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, get_args
+
+from pydantic import Discriminator
+from pydantic.fields import FieldInfo
 
 from lora_cli.recipe.schema import Recipe
 from lora_cli.recipe.source import KeyPath
 from lora_cli.section import Section
 
+Sections = tuple[type[Section], ...]
 
-def sections_of(annotation: Any) -> tuple[type[Section], ...]:
+
+def sections_of(annotation: Any) -> Sections:
     """Return the section classes inside an annotation: unions, tuples and wrappers unwound."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return (annotation,)
@@ -38,18 +43,50 @@ def _walk(section: type[Section], prefix: str) -> Iterator[str]:
             yield from _walk(inner, f"{key}.")
 
 
-@cache
-def sections_at(path: KeyPath) -> tuple[type[Section], ...]:
+def names_in(sections: Sequence[type[Section]]) -> tuple[str, ...]:
+    """Return the keys that any of the sections has."""
+    return tuple(dict.fromkeys(name for section in sections for name in section.model_fields))
+
+
+def sections_under(sections: Sequence[type[Section]], name: str) -> Sections:
+    """Return the sections that may stand under the key `name` of any of `sections`."""
+    annotations = [
+        cls.model_fields[name].annotation for cls in sections if name in cls.model_fields
+    ]
+    return tuple(dict.fromkeys(inner for each in annotations for inner in sections_of(each)))
+
+
+def sections_at(path: KeyPath) -> Sections:
     """Return the sections that may stand at a key path (empty: not a section)."""
-    current: tuple[type[Section], ...] = (Recipe,)
+    current: Sections = (Recipe,)
     for part in path:
-        if isinstance(part, int):
-            continue
-        annotations = [cls.model_fields[part].annotation for cls in current if part in cls.model_fields]
-        current = tuple(dict.fromkeys(s for a in annotations for s in sections_of(a)))
+        current = current if isinstance(part, int) else sections_under(current, part)
     return current
 
 
-def field_names(path: KeyPath) -> tuple[str, ...]:
-    """Return the keys that may stand under a key path."""
-    return tuple(dict.fromkeys(name for cls in sections_at(path) for name in cls.model_fields))
+def field_at(path: KeyPath) -> FieldInfo | None:
+    """Return the field at a key path, or None if there is no such key."""
+    for section in sections_at(path[:-1]) if path else ():
+        if info := section.model_fields.get(str(path[-1])):
+            return info
+    return None
+
+
+def is_tagged(path: KeyPath) -> bool:
+    """Return whether pydantic names a member of a union after this path in its errors."""
+    info = field_at(path)
+    return info is not None and (
+        info.discriminator is not None
+        or any(isinstance(item, Discriminator) for item in info.metadata)
+    )
+
+
+def members(sections: Sequence[type[Section]]) -> dict[str, type[Section]]:
+    """Return the members of a family (variants, methods) by name; none for one section alone."""
+    if len(sections) < 2:
+        return {}
+    return {
+        name: section
+        for section in sections
+        for name in get_args(section.model_fields[section.main_field].annotation)
+    }

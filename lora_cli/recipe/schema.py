@@ -12,8 +12,10 @@ from pydantic import BeforeValidator, Field
 
 from lora_cli.adapters import AdapterSpec
 from lora_cli.formats import FormatName
-from lora_cli.optimizers import AdamW, OptimizerSpec
-from lora_cli.quantization import QuantizationSpec, Unquantized
+from lora_cli.optimizers import OptimizerSpec
+from lora_cli.optimizers.adamw import AdamW
+from lora_cli.quantization import QuantizationSpec
+from lora_cli.quantization.none import Unquantized
 from lora_cli.section import Section
 
 Text = Annotated[str, Field(min_length=1)]
@@ -147,9 +149,7 @@ class Recipe(Section):
     dataset: Annotated[
         tuple[DatasetSection, ...],
         Field(strict=False, min_length=1),
-        BeforeValidator(
-            _as_list, json_schema_input_type=DatasetSection | list[DatasetSection]
-        ),
+        BeforeValidator(_as_list, json_schema_input_type=DatasetSection | list[DatasetSection]),
     ]
     """The training rows: a path, a mapping, or a list of them."""
     training: TrainingSection = TrainingSection()

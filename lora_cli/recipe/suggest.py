@@ -4,115 +4,29 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
-FOREIGN_NAMES: Mapping[str, str] = {
-    # axolotl
-    "base_model": "model.name",
-    "model_type": "model.name",
-    "adapter_type": "adapter.variant",
-    "lora_r": "adapter.rank",
-    "lora_target_modules": "adapter.target_modules",
-    "lora_target_linear": "adapter.target_modules: all-linear",
-    "peft_use_rslora": "adapter.variant: rslora",
-    "load_in_4bit": "quantization: nf4",
-    "load_in_8bit": "quantization: int8",
-    "datasets": "dataset",
-    "val_set_size": "evaluation.split",
-    "test_datasets": "evaluation.path",
-    "micro_batch_size": "training.batch_size",
-    "num_epochs": "training.epochs",
-    "sequence_len": "training.max_length",
-    "lr_scheduler": "training.scheduler",
-    "evals_per_epoch": "evaluation.every_steps",
-    "saves_per_epoch": "training.save_steps",
-    "early_stopping_patience": "evaluation.patience",
-    "attn_implementation": "model.attention",
-    "flash_attention": "model.attention: flash_attention_2",
-    "sdp_attention": "model.attention: sdpa",
-    # LLaMA-Factory
-    "model_name_or_path": "model.name",
-    "model_revision": "model.revision",
-    "finetuning_type": "adapter.variant",
-    "lora_rank": "adapter.rank",
-    "lora_alpha": "adapter.alpha",
-    "lora_dropout": "adapter.dropout",
-    "lora_target": "adapter.target_modules",
-    "use_rslora": "adapter.variant: rslora",
-    "quantization_bit": "quantization",
-    "quantization_method": "quantization.method",
-    "double_quantization": "quantization.double_quantization",
-    "dataset_dir": "dataset.path",
-    "cutoff_len": "training.max_length",
-    "max_samples": "dataset.max_rows",
-    "val_size": "evaluation.split",
-    "eval_dataset": "evaluation.path",
-    "flash_attn": "model.attention",
-    "default_system": "dataset.system_prompt",
-    # transformers, peft, trl, bitsandbytes
-    "r": "adapter.rank",
-    "use_dora": "adapter.variant",
-    "peft_type": "adapter.variant",
-    "bnb_4bit_quant_type": "quantization.method",
-    "bnb_4bit_use_double_quant": "quantization.double_quantization",
-    "bnb_4bit_compute_dtype": "quantization.compute_dtype",
-    "torch_dtype": "model.dtype",
-    "bf16": "model.dtype: bfloat16",
-    "fp16": "model.dtype: float16",
-    "output_dir": "output.dir",
-    "overwrite_output_dir": "the flag --overwrite",
-    "resume_from_checkpoint": "the flag --resume",
-    "num_train_epochs": "training.epochs",
-    "max_steps": "training.steps",
-    "max_seq_length": "training.max_length",
-    "max_seq_len": "training.max_length",
-    "per_device_train_batch_size": "training.batch_size",
-    "per_device_eval_batch_size": "evaluation.batch_size",
-    "eval_batch_size": "evaluation.batch_size",
-    "gradient_accumulation": "training.gradient_accumulation_steps",
-    "grad_accum": "training.gradient_accumulation_steps",
-    "lr": "training.learning_rate",
-    "lr_scheduler_type": "training.scheduler",
-    "warmup_steps": "training.warmup_ratio",
-    "max_grad_norm": "training.max_gradient_norm",
-    "clip_grad_norm": "training.max_gradient_norm",
-    "optim": "training.optimizer",
-    "adam_beta1": "training.optimizer.beta1",
-    "adam_beta2": "training.optimizer.beta2",
-    "adam_epsilon": "training.optimizer.epsilon",
-    "save_total_limit": "training.keep_checkpoints",
-    "eval_steps": "evaluation.every_steps",
-    "eval_split": "evaluation.split",
-    "test_size": "evaluation.split",
-    "system": "dataset.system_prompt",
-    "train_file": "dataset.path",
-    "train_data": "dataset.path",
-    "data": "dataset",
-    "random_seed": "seed",
-    # mlx-lm, litgpt, torchtune
-    "lora_parameters": "adapter",
-    "lora_layers": "adapter.target_modules",
-    "num_layers": "adapter.target_modules",
-    "iters": "training.steps",
-    "checkpoint_dir": "model.name",
-    "max_steps_per_epoch": "training.steps",
-}
+from lora_cli.recipe.foreign_names import FOREIGN_NAMES, NOTE_PREFIXES, NOTES
+from lora_cli.recipe.foreign_values import foreign_value, value_note
 
-NOT_NEEDED: Mapping[str, str] = {
-    "sample_packing": "packing is not part of this version: rows are padded to the longest of a batch",
-    "packing": "packing is not part of this version: rows are padded to the longest of a batch",
-    "logging_steps": "every step is written to metrics.jsonl",
-    "report_to": "metrics are written to metrics.jsonl in the run directory",
-    "template": "the tokenizer's own chat template is used",
-    "chat_template": "the tokenizer's own chat template is used",
-    "train_on_inputs": "only completions and assistant turns are trained on",
-    "stage": "a recipe is supervised fine-tuning: leave it out",
-    "do_train": "`loracli train` trains: leave it out",
-}
+NEAR = 0.7
+NEAR_ELSEWHERE = 0.85
+"""A word from another section, or of another tool, must be nearer to be worth a question."""
+LONGEST_WORD = 40
 
 
-def closest(word: str, candidates: Iterable[str], cutoff: float = 0.7) -> str | None:
+class Suggestion(NamedTuple):
+    """What to write instead of an unknown key, in words and, where it is one, as a key."""
+
+    text: str
+    key: str = ""
+
+
+def closest(word: str, candidates: Iterable[str], cutoff: float = NEAR) -> str | None:
     """Return the candidate nearest to `word`, or None if none is near."""
+    if len(word) > LONGEST_WORD:
+        return None
     by_folded = {_fold(candidate): candidate for candidate in candidates}
     if (folded := _fold(word)) in by_folded:
         return by_folded[folded]
@@ -120,35 +34,89 @@ def closest(word: str, candidates: Iterable[str], cutoff: float = 0.7) -> str | 
     return by_folded[matches[0]] if matches else None
 
 
+def similarity(word: str, candidate: str) -> float:
+    """Return how alike two words are, from 0 to 1."""
+    if len(word) > LONGEST_WORD:
+        return 0.0
+    return difflib.SequenceMatcher(None, _fold(word), _fold(candidate)).ratio()
+
+
 def _fold(word: str) -> str:
-    return re.sub(r"[-_ ]", "", word).lower()
+    return re.sub(r"[\W_]", "", word).lower()
 
 
-def key_hint(path: str, siblings: Iterable[str], all_keys: Iterable[str]) -> str:
-    """Return what to write instead of the unknown key `path` (dotted)."""
-    section, _, word = path.rpartition(".")
-    siblings = sorted(siblings)
-    if near := closest(word, siblings):
-        return f"did you mean `{section}.{near}`?" if section else f"did you mean `{near}`?"
-    folded = word.lower().replace("-", "_")
-    if ours := FOREIGN_NAMES.get(folded):
-        return f"did you mean `{ours}`?"
-    if folded in NOT_NEEDED:
-        return NOT_NEEDED[folded]
-    elsewhere = {key.rpartition(".")[2]: key for key in sorted(all_keys, reverse=True)}
-    if near := closest(word, elsewhere) or _foreign_near(folded):
-        return f"did you mean `{elsewhere.get(near, FOREIGN_NAMES.get(near, near))}`?"
-    place = f"`{section}`" if section else "a recipe"
-    return f"{place} has: {', '.join(siblings)}"
+def key_suggestion(
+    section: str, word: str, siblings: Collection[str], all_keys: Collection[str]
+) -> Suggestion:
+    """Return what to write instead of the unknown key `word` in `section` (dotted, or empty).
+
+    `siblings` are the keys of the section that are still free. Names that are known exactly,
+    here or in another tool, come before names that only look alike.
+    """
+    prefix = f"{section}." if section else ""
+    if "." in word and f"{prefix}{word}" in all_keys:
+        first, _, rest = word.partition(".")
+        return Suggestion(f"a dot does not nest: write `{rest}` under `{first}:`, indented")
+    exact = _exact(section, word.lower().replace("-", "_"))
+    if exact and exact.key != section:
+        return exact
+    near = closest(word, siblings) or _part_of(word, siblings)
+    if near:
+        return _meant([f"{prefix}{near}"])
+    elsewhere = _named(word, all_keys, prefix)
+    return _meant(elsewhere) if elsewhere else _alike(word, all_keys, prefix)
 
 
-def _foreign_near(word: str) -> str | None:
-    return closest(word, FOREIGN_NAMES, cutoff=0.85)
+def _exact(section: str, word: str) -> Suggestion | None:
+    """Return what a name that other tools use is called here."""
+    if ours := FOREIGN_NAMES.get(f"{section}.{word}") or FOREIGN_NAMES.get(word):
+        return _meant([ours])
+    note = NOTES.get(word) or _prefix_note(word)
+    return Suggestion(note) if note else None
 
 
-def value_hint(value: object, allowed: Iterable[str]) -> str:
-    """Return the allowed values, the nearest one first where there is one."""
+def _part_of(word: str, siblings: Iterable[str]) -> str | None:
+    """Return the one sibling of which `word` is a part: `rows` is `max_rows`."""
+    found = [name for name in siblings if word.lower() in name.split("_")]
+    return found[0] if len(found) == 1 else None
+
+
+def _alike(word: str, all_keys: Collection[str], prefix: str) -> Suggestion:
+    """Return the key that looks like `word`, here or as another tool spells it; else all keys."""
+    last_parts = dict.fromkeys(key.rpartition(".")[2] for key in all_keys)
+    if near := closest(word, last_parts, NEAR_ELSEWHERE):
+        return _meant(_named(near, all_keys, prefix))
+    if near := closest(word, FOREIGN_NAMES, NEAR_ELSEWHERE):
+        return _meant([FOREIGN_NAMES[near]])
+    if near := closest(word, NOTES, NEAR_ELSEWHERE):
+        return Suggestion(NOTES[near])
+    names = [key.removeprefix(prefix) for key in all_keys if key.startswith(prefix)]
+    place = f"`{prefix[:-1]}`" if prefix else "a recipe"
+    return Suggestion(f"{place} has: {', '.join(name for name in names if '.' not in name)}")
+
+
+def _named(word: str, all_keys: Iterable[str], prefix: str) -> list[str]:
+    """Return the keys whose last part is `word`; those below `prefix` alone, if there are any."""
+    found = [key for key in all_keys if key.rpartition(".")[2] == word]
+    return [key for key in found if prefix and key.startswith(prefix)] or found
+
+
+def _prefix_note(word: str) -> str:
+    return next((note for prefix, note in NOTE_PREFIXES.items() if word.startswith(prefix)), "")
+
+
+def _meant(keys: list[str]) -> Suggestion:
+    listing = " or ".join(f"`{key}`" for key in keys)
+    return Suggestion(f"did you mean {listing}?", keys[0].partition(":")[0])
+
+
+def value_hint(key: str, value: object, allowed: Iterable[str]) -> str:
+    """Return the allowed values of `key`, the one that was meant first where there is one."""
     options = list(allowed)
-    near = closest(str(value), options, cutoff=0.6)
+    word = str(value)
     listing = f"allowed: {', '.join(options)}"
-    return f"did you mean `{near}`? {listing}" if near else listing
+    if note := value_note(key, word):
+        return f"{note}; {listing}"
+    ours = foreign_value(key, word)
+    meant = ours if ours in options else closest(word, options, cutoff=0.6)
+    return f"did you mean `{meant}`? {listing}" if meant and word else listing

@@ -5,197 +5,91 @@ This module does not know YAML: positions come from a `Source`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from lora_cli.errors import Problem
-from lora_cli.recipe.fields import all_keys, field_names, sections_at
+from lora_cli.recipe.checks import check_values
+from lora_cli.recipe.fields import is_tagged, sections_at
+from lora_cli.recipe.keys import KeyReader
+from lora_cli.recipe.messages import describe, missing_hint
 from lora_cli.recipe.schema import Recipe
 from lora_cli.recipe.source import KeyPath, Source, dotted
-from lora_cli.recipe.suggest import closest, key_hint, value_hint
+from lora_cli.recipe.wording import kind
+from lora_cli.recipe.yaml_tree import UNREADABLE
 
 
 def validate(value: Any, source: Source) -> tuple[Recipe | None, list[Problem]]:
-    """Return the recipe, or None and all problems, in the order they stand in the file."""
+    """Return the recipe, or None and all problems; None alone for what could not be read."""
+    if value is UNREADABLE:
+        return None, []
     if not isinstance(value, dict):
+        message = f"a recipe is a mapping, not {kind(value, source.text(()))}"
         hint = "write `model: …`, `adapter: …` and `dataset: …`, one under the other"
-        return None, [Problem(source.of_value(()), f"a recipe is a mapping, not {_kind(value)}", hint)]
+        return None, [Problem(source.of_value(()), message, hint)]
+    keys = KeyReader(source)
+    meant = keys.read(value, (), (Recipe,))
+    recipe, errors = _parsed(meant)
+    problems = [
+        *keys.problems,
+        *_schema_problems(errors, meant, keys),
+        *check_values(meant, keys.source),
+    ]
+    return (None if problems else recipe), problems
+
+
+def _parsed(value: dict[str, Any]) -> tuple[Recipe | None, list[ErrorDetails]]:
     try:
         return Recipe.model_validate(value), []
     except ValidationError as error:
-        return None, _problems(error.errors(), value, source)
+        return None, error.errors(include_url=False)
 
 
-def _problems(errors: list[ErrorDetails], raw: Any, source: Source) -> list[Problem]:
+def _schema_problems(errors: list[ErrorDetails], value: Any, keys: KeyReader) -> list[Problem]:
     problems: list[Problem] = []
-    reported: list[KeyPath] = []
-    for error in sorted(errors, key=lambda error: -len(error["loc"])):
-        path = _key_path(error, raw)
-        shadowed = any(deeper[: len(path)] == path for deeper in reported)
-        if error["type"] == "too_short" and shadowed:
-            continue  # a consequence: the items that failed are missing from the list
-        reported.append(path)
-        problems.append(_problem(error, path, source))
-        problems += _behind_unknown_member(error, path, raw, source)
-    return sorted(problems, key=lambda problem: (problem.where.line, problem.where.column))
+    paths = [_key_path(error, value) for error in errors]
+    failed_below = {path[:length] for path in paths for length in range(len(path))}
+    for error, path in zip(errors, paths, strict=True):
+        # a list whose items failed is empty only because of them
+        if error["type"] == "too_short" and path in failed_below:
+            continue
+        if error["input"] is not UNREADABLE:
+            problems += _problem(error, path, keys)
+    return problems
 
 
-def _key_path(error: ErrorDetails, raw: Any) -> KeyPath:
+def _key_path(error: ErrorDetails, value: Any) -> KeyPath:
     """Return the path as the user wrote it: no union tags, no index where no list stands."""
     path: KeyPath = ()
-    node = raw
-    for number, part in enumerate(error["loc"]):
-        last = number == len(error["loc"]) - 1
-        if isinstance(part, int):
-            if isinstance(node, list | tuple) and part < len(node):
+    node = value
+    tag_follows = False
+    for part in error["loc"]:
+        if tag_follows:
+            tag_follows = False
+        elif isinstance(part, int):
+            if isinstance(node, list | tuple):
                 path, node = (*path, part), node[part]
-        elif isinstance(node, dict) and part in node:
-            path, node = (*path, part), node[part]
-        elif last and error["type"] == "missing":
-            path = (*path, part)
+        elif isinstance(node, dict):
+            path, node = (*path, part), node.get(part)
+            tag_follows = is_tagged(path)
     return path
 
 
-def _behind_unknown_member(
-    error: ErrorDetails, path: KeyPath, raw: Any, source: Source
-) -> list[Problem]:
-    """Return the problems in a section whose variant or method is unknown, read as the nearest."""
-    node = error["input"]
-    if not error["type"].startswith("union_tag") or not isinstance(node, dict):
-        return []
-    field = sections_at(path)[0].main_field
-    allowed = _members(path)
-    nearest = closest(str(node.get(field)), allowed, cutoff=0.0) or allowed[0]
-    _, problems = validate(_replaced(raw, path, {**node, field: nearest}), source)
-    inside = dotted(path) + "."
-    return [problem for problem in problems if problem.where.key.startswith(inside)]
-
-
-def _replaced(raw: Any, path: KeyPath, value: Any) -> Any:
-    if not path:
-        return value
-    assert isinstance(raw, dict), "families stand in mappings"
-    return {**raw, path[0]: _replaced(raw[path[0]], path[1:], value)}
-
-
-def _members(path: KeyPath) -> list[str]:
-    """Return the names of the members of the family at `path`: its variants, its methods."""
-    names: dict[str, None] = {}
-    for section in sections_at(path):
-        annotation = section.model_fields[section.main_field].annotation
-        names.update(dict.fromkeys(getattr(annotation, "__args__", ())))
-    return list(names)
-
-
-def _problem(error: ErrorDetails, path: KeyPath, source: Source) -> Problem:
-    if error["type"] == "extra_forbidden":
-        key = dotted(path)
-        hint = key_hint(re.sub(r"\[\d+\]", "", key), field_names(path[:-1]), all_keys())
-        return Problem(source.of_key(path), f"unknown key `{key}`", hint)
-    if error["type"] == "missing":
-        return _missing(path, source)
-    if error["type"].startswith("union_tag"):
-        return _unknown_member(error, path, source)
-    describe = _MESSAGES.get(error["type"], _fallback)
-    message, hint = describe(error)
-    return Problem(source.of_value(path), f"`{dotted(path)}` {message}", hint)
-
-
-def _missing(path: KeyPath, source: Source) -> Problem:
-    examples = {"model": "model: NAME", "adapter": "adapter: lora", "dataset": "dataset: FILE.jsonl"}
+def _problem(error: ErrorDetails, path: KeyPath, keys: KeyReader) -> list[Problem]:
     key = dotted(path)
-    example = examples.get(key, f"{path[-1]}: …")
-    return Problem(source.of_value(path[:-1]), f"`{key}` is missing", f"add `{example}`")
+    if error["type"] == "missing":
+        if keys.suggested & _names_of(path):
+            return []  # it is there under a name that is a problem already
+        place = keys.source.of_value(path[:-1])
+        return [Problem(replace(place, key=key), f"`{key}` is missing", missing_hint(path))]
+    message, hint = describe(error, path, keys.source.text(path))
+    return [Problem(keys.source.of_value(path), f"`{key}` {message}", hint)]
 
 
-def _unknown_member(error: ErrorDetails, path: KeyPath, source: Source) -> Problem:
-    allowed = _members(path)
-    field = sections_at(path)[0].main_field
-    value = error["input"]
-    if isinstance(value, dict):
-        if field not in value:
-            hint = value_hint("", allowed)
-            key = dotted((*path, field))
-            return Problem(source.of_value(path), f"`{key}` is missing", hint)
-        path, value = (*path, field), value[field]
-    if not isinstance(value, str):
-        message = f"`{dotted(path)}` must be one word, not {_kind(value)}"
-        return Problem(source.of_value(path), message, value_hint("", allowed))
-    message = f"`{dotted(path)}` has no `{value}`"
-    return Problem(source.of_value(path), message, value_hint(value, allowed))
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true/false"
-    if isinstance(value, list | tuple):
-        return "a list"
-    if isinstance(value, dict):
-        return "a mapping"
-    return f"the number {value}" if isinstance(value, int | float) else f'the text "{value}"'
-
-
-def _wrong_type(expected: str) -> Callable[[ErrorDetails], tuple[str, str]]:
-    def describe(error: ErrorDetails) -> tuple[str, str]:
-        value = error["input"]
-        hint = ""
-        if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+([eE][-+]?\d+)?", value.strip()):
-            hint = f"remove the quotes: {value.strip()}" if "number" in expected else ""
-        elif isinstance(value, str) and value.lower() in ("true", "false"):
-            hint = f"remove the quotes: {value.lower()}" if "true" in expected else ""
-        elif expected == "text" and not isinstance(value, dict | list):
-            hint = f'put it in quotes: "{value}"'
-        elif isinstance(value, list) and expected != "a list":
-            hint = "write one value, without `- ` or brackets"
-        elif expected == "a mapping":
-            hint = "write `key: value` lines under it, indented"
-        return f"must be {expected}, not {_kind(value)}", hint
-
-    return describe
-
-
-def _literal(error: ErrorDetails) -> tuple[str, str]:
-    allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-    hint = value_hint(error["input"], allowed)
-    if "all-linear" in allowed:
-        hint += ", a list of names, or {regex: …}"
-    return f"cannot be {_kind(error['input'])}", hint
-
-
-def _bound(text: str, limit: str) -> Callable[[ErrorDetails], tuple[str, str]]:
-    def describe(error: ErrorDetails) -> tuple[str, str]:
-        return f"must be {text} {error['ctx'][limit]}, not {error['input']}", ""
-
-    return describe
-
-
-def _fallback(error: ErrorDetails) -> tuple[str, str]:
-    return f"is not valid: {error['msg']}", ""
-
-
-_MESSAGES: dict[str, Callable[[ErrorDetails], tuple[str, str]]] = {
-    "literal_error": _literal,
-    "int_type": _wrong_type("a whole number"),
-    "int_from_float": lambda error: (f"must be a whole number, not {error['input']}", ""),
-    "float_type": _wrong_type("a number"),
-    "string_type": _wrong_type("text"),
-    "bool_type": _wrong_type("true or false"),
-    "tuple_type": _wrong_type("a list"),
-    "list_type": _wrong_type("a list"),
-    "model_type": _wrong_type("a mapping"),
-    "model_attributes_type": _wrong_type("a mapping"),
-    "dict_type": _wrong_type("a mapping"),
-    "greater_than": _bound("greater than", "gt"),
-    "greater_than_equal": _bound("at least", "ge"),
-    "less_than": _bound("less than", "lt"),
-    "less_than_equal": _bound("at most", "le"),
-    "finite_number": lambda error: (f"must be a finite number, not {error['input']}", ""),
-    "string_too_short": lambda error: ("must not be empty", ""),
-    "too_short": lambda error: ("must not be an empty list", ""),
-}
+def _names_of(path: KeyPath) -> set[str]:
+    """Return the keys that stand for `path`: itself, and what its shorthand stands for."""
+    key = dotted(tuple(part for part in path if isinstance(part, str)))
+    return {key, *(f"{key}.{section.main_field}" for section in sections_at(path))}

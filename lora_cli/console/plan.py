@@ -1,0 +1,133 @@
+"""A run plan on the terminal: what will be trained, on what, for how long, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lora_cli.console.units import gigabytes, parameters
+from lora_cli.plan.run_plan import RunPlan, SourcePlan
+
+MOST_DROPPED_SHOWN = 5
+
+
+def show_plan(plan: RunPlan) -> None:
+    """Print the summary, every decision with its reason, and the warnings."""
+    console = Console(highlight=False)
+    show_summary(plan, console)
+    table = Table(box=None, pad_edge=False, title="Every value and its reason", title_justify="left")
+    table.add_column("value", overflow="fold")
+    table.add_column("is", overflow="fold")
+    table.add_column("because", style="dim", overflow="fold")
+    for decision in plan.decisions:
+        table.add_row(Text(decision.field), Text(decision.value), Text(decision.reason))
+    console.print()
+    console.print(table)
+    show_warnings(plan, console)
+    console.print(Text(f"digest {plan.digest}", style="dim"))
+
+
+def show_summary(plan: RunPlan, console: Console) -> None:
+    """Print the plan in a dozen lines."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _summary(plan):
+        table.add_row(name, Text(text))
+    console.print(table)
+
+
+def show_warnings(plan: RunPlan, console: Console) -> None:
+    """Print what is worth a second thought."""
+    for warning in plan.warnings:
+        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+
+
+def _summary(plan: RunPlan) -> list[tuple[str, str]]:
+    lines = [
+        ("model", _model(plan)),
+        ("", _model_details(plan)),
+        ("adapter", _adapter(plan)),
+        ("modules", f"{len(plan.adapter.modules)}: {', '.join(plan.adapter.peft_names)}"),
+        ("quantization", plan.quantization.method),
+    ]
+    lines += [("data", line) for source in plan.data.sources for line in _source(source)]
+    lines += [("", line) for line in _tokens(plan)]
+    lines += [("evaluation", _evaluation(plan)), ("schedule", _schedule(plan))]
+    lines += [("", _learning_rate(plan)), ("device", _device(plan)), ("output", plan.run_dir)]
+    return lines
+
+
+def _model(plan: RunPlan) -> str:
+    model = plan.model
+    size = parameters(model.parameters)
+    return f"{model.name}  ({model.architecture}, {size} parameters, {model.dtype})"
+
+
+def _model_details(plan: RunPlan) -> str:
+    model = plan.model
+    context = f"context {model.context_length:,}" if model.context_length else "no context limit"
+    template = "a chat template" if model.chat_template_sha256 else "no chat template"
+    tied = "tied" if model.tied_embeddings else "untied"
+    return f"{context}, {template}, {tied} embeddings, {model.attention} attention"
+
+
+def _adapter(plan: RunPlan) -> str:
+    spec = plan.adapter.spec
+    count = plan.adapter.trainable_parameters
+    share = count / (plan.model.parameters + count)
+    return (
+        f"{spec.variant}, rank {spec.rank}, alpha {spec.resolved_alpha:g}, scaling "
+        f"{plan.adapter.scaling:.4g}, dropout {spec.dropout:g}: {count:,} trainable "
+        f"({share:.2%} of all)"
+    )
+
+
+def _source(source: SourcePlan) -> list[str]:
+    rows = f"{source.kept:,} of {source.rows:,} rows" if source.dropped else f"{source.kept:,} rows"
+    lines = [f"{source.file}  ({rows}, {source.format})"]
+    lines += [f"  dropped, line {dropped}" for dropped in source.dropped[:MOST_DROPPED_SHOWN]]
+    if len(source.dropped) > MOST_DROPPED_SHOWN:
+        lines.append(f"  dropped: {len(source.dropped) - MOST_DROPPED_SHOWN} more, see plan.json")
+    return lines
+
+
+def _tokens(plan: RunPlan) -> list[str]:
+    tokens = plan.data.train
+    return [
+        f"{tokens.total:,} tokens, {tokens.supervised / tokens.total:.0%} supervised, "
+        f"{tokens.truncated_rows / tokens.rows:.1%} of rows truncated",
+        f"row length: median {tokens.median}, 95 % {tokens.percentile_95}, longest "
+        f"{tokens.longest}, limit {plan.data.max_length}",
+    ]
+
+
+def _evaluation(plan: RunPlan) -> str:
+    evaluation = plan.evaluation
+    if evaluation is None:
+        return "none"
+    origin = Path(evaluation.source.file).name if evaluation.source else f"{evaluation.split:.0%} split"
+    answers = f", answers by {evaluation.answers.metric}" if evaluation.answers else ""
+    return f"{evaluation.tokens.rows:,} rows ({origin}) every {evaluation.every_steps} steps{answers}"
+
+
+def _schedule(plan: RunPlan) -> str:
+    schedule = plan.schedule
+    return (
+        f"{schedule.steps:,} steps, {schedule.epochs:.4g} epochs, of {schedule.batch_size} × "
+        f"{schedule.gradient_accumulation_steps} rows, about {schedule.tokens_per_step:,} tokens"
+    )
+
+
+def _learning_rate(plan: RunPlan) -> str:
+    schedule = plan.schedule
+    shape = f"{schedule.scheduler} after {schedule.warmup_steps} warm-up steps"
+    return f"{plan.optimizer.name}, learning rate {schedule.learning_rate:g}, {shape}"
+
+
+def _device(plan: RunPlan) -> str:
+    device = plan.device
+    return f"{device.type}: {device.name}, {gigabytes(device.memory_bytes)}"

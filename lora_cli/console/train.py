@@ -1,0 +1,157 @@
+"""`loracli train` on the terminal: the plan in short, live progress, the result."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from lora_cli.console.plan import show_summary, show_warnings
+from lora_cli.console.quiet import quiet_bars, quiet_libraries
+from lora_cli.console.units import duration, gigabytes
+from lora_cli.engine.artifacts import RunResult
+from lora_cli.events import (
+    AnswersDone,
+    CheckpointSaved,
+    Evaluated,
+    Event,
+    RunStarted,
+    Stage,
+    StepDone,
+    StoppedEarly,
+)
+from lora_cli.recipe.load import LoadedRecipe
+
+PLAIN_LINES = 50
+"""How many lines of steps a whole run prints where there is no terminal."""
+
+
+def train(loaded: LoadedRecipe, *, resume: bool, overwrite: bool) -> RunResult:
+    """Plan and run a recipe, showing both; return the result."""
+    quiet_libraries()
+    from lora_cli.engine.run import run
+    from lora_cli.plan.make import make_plan
+
+    console = Console(highlight=False)
+    with console.status("planning …"):
+        quiet_bars()
+        plan = make_plan(loaded)
+    show_summary(plan, console)
+    show_warnings(plan, console)
+    console.print()
+    with TrainingView(console) as view:
+        result = run(plan, view, resume=resume, overwrite=overwrite)
+    show_result(result, console)
+    return result
+
+
+class TrainingView:
+    """Shows events: a live panel on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+        self._total = 0
+        self._recent: deque[StepDone] = deque(maxlen=20)
+        self._evaluation: Evaluated | None = None
+
+    def __enter__(self) -> TrainingView:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, RunStarted):
+            self._total = event.total_steps
+        elif isinstance(event, StepDone):
+            self._recent.append(event)
+            self._step(event)
+        elif text := _line(event):
+            if isinstance(event, Evaluated):
+                self._evaluation = event
+            self._console.print(Text(text), soft_wrap=True)
+
+    def _step(self, event: StepDone) -> None:
+        if self._console.is_terminal:
+            self._live.update(self._panel(event))
+            return
+        interval = max(1, self._total // PLAIN_LINES)
+        if event.step == 1 or event.step % interval == 0 or event.step == self._total:
+            self._console.print(Text(self._step_text(event)), soft_wrap=True)
+
+    def _panel(self, event: StepDone) -> Group:
+        bar = ProgressBar(total=self._total, completed=event.step, width=40)
+        lines = [bar, Text(self._step_text(event))]
+        if self._evaluation:
+            best = self._evaluation
+            lines.append(Text(f"evaluation loss {best.loss:.4f} at step {best.step}", style="dim"))
+        return Group(*lines)
+
+    def _step_text(self, event: StepDone) -> str:
+        seconds = sum(step.seconds for step in self._recent)
+        speed = sum(step.tokens for step in self._recent) / seconds
+        left = (self._total - event.step) * seconds / len(self._recent)
+        return (
+            f"step {event.step}/{self._total}  loss {event.loss:.4f}  lr {event.learning_rate:.2e}  "
+            f"grad {event.gradient_norm:.3f}  {speed:,.0f} tokens/s  {gigabytes(event.memory_bytes)}  "
+            f"{duration(left)} left"
+        )
+
+
+def _line(event: Event) -> str:
+    """Return an event other than a step as a line; empty for one not worth a line."""
+    if isinstance(event, Stage):
+        return f"{time.strftime('%H:%M:%S')}  {event.text}"
+    if isinstance(event, Evaluated):
+        mark = "  best so far" if event.best else ""
+        return (
+            f"evaluation at step {event.step}: loss {event.loss:.4f}, perplexity "
+            f"{event.perplexity:.3f}, token accuracy {event.token_accuracy:.1%}{mark}"
+        )
+    if isinstance(event, CheckpointSaved):
+        return f"checkpoint {event.path}"
+    if isinstance(event, StoppedEarly):
+        return f"stopped early at step {event.step}: {event.patience} evaluations without a better loss"
+    if isinstance(event, AnswersDone) and event.done == event.total:
+        return f"{event.who}: {event.total} answers"
+    return ""
+
+
+def show_result(result: RunResult, console: Console) -> None:
+    """Print what a run came to."""
+    console.print()
+    if result.scores:
+        console.print(_scores(result))
+        console.print()
+    speed = result.tokens / result.seconds
+    console.print(
+        f"{result.steps} steps in {duration(result.seconds)} ({speed:,.0f} tokens/s), final loss "
+        f"{result.final_loss:.4f}, peak memory {gigabytes(result.peak_memory_bytes)}"
+    )
+    if result.best_evaluation_loss is not None:
+        console.print(
+            f"the adapter is that of step {result.best_step}: evaluation loss "
+            f"{result.best_evaluation_loss:.4f}"
+        )
+    console.print(f"adapter   {result.adapter}", soft_wrap=True)
+    console.print(f"report    {result.run_dir}/report.html", soft_wrap=True)
+    console.print(f"digest    {result.digest}", soft_wrap=True)
+
+
+def _scores(result: RunResult) -> Table:
+    table = Table(title="answers to the evaluation rows", title_justify="left")
+    table.add_column("")
+    table.add_column("base", justify="right")
+    table.add_column("adapter", justify="right")
+    for name, base in result.scores["base"].items():
+        table.add_row(name.replace("_", " "), f"{base:.1%}", f"{result.scores['adapter'][name]:.1%}")
+    return table

@@ -1,0 +1,1 @@
+"""Executes a run plan. Never sees a recipe."""

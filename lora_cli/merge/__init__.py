@@ -1,0 +1,1 @@
+"""An adapter and its base → one checkpoint that needs no adapter."""

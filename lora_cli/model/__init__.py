@@ -1,0 +1,1 @@
+"""The model as it will train: base from weights, quantized, adapter attached."""

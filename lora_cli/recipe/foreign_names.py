@@ -1,0 +1,167 @@
+"""What other tools call the keys of a recipe, and what they have that a recipe does not.
+
+From the documented options of axolotl, LLaMA-Factory, ms-swift, unsloth, torchtune, litgpt,
+mlx-lm, transformers, peft, trl and bitsandbytes. Each table is written by what it leads to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def _by_word(table: Mapping[str, str]) -> Mapping[str, str]:
+    return {word: meaning for meaning, words in table.items() for word in words.split()}
+
+
+FOREIGN_NAMES = _by_word({
+    "model.name": """base_model base_model_name base_model_name_or_path model_name
+        model_name_or_path pretrained_model_name_or_path pretrained_model model_id
+        model_id_or_path model_path hf_model checkpoint_dir model_dir
+        model.path model.id model.model model.repo model.base model.checkpoint""",
+    "model.revision": "model_revision base_model_revision revision_of_model",
+    "model.dtype": "torch_dtype model_dtype precision weights_dtype",
+    "model.dtype: bfloat16": "bf16 bfloat16 pure_bf16",
+    "model.dtype: float16": "fp16 float16",
+    "model.dtype: float32": "fp32 float32",
+    "model.attention": "attn_implementation attn_impl flash_attn attn",
+    "model.attention: flash_attention_2":
+        "flash_attention use_flash_attention_2 use_flash_attention use_flash_attn",
+    "model.attention: sdpa": "sdp_attention use_sdpa",
+    "model.attention: eager": "eager_attention",
+    "model.allow_pickle": "use_safetensors",
+    "adapter": "peft peft_config lora lora_config lora_parameters",
+    "adapter.variant": """adapter_type finetuning_type fine_tune_type peft_type peft_method
+        tuner_type train_type sft_type tuner
+        adapter.type adapter.name adapter.method adapter.kind""",
+    "adapter.variant: rslora": "use_rslora peft_use_rslora rslora",
+    "adapter.rank": "r lora_r lora_rank lora_dim",
+    "adapter.alpha": "lora_alpha",
+    "adapter.dropout": "lora_dropout",
+    "adapter.target_modules": """lora_target lora_target_modules lora_modules lora_attn_modules
+        apply_lora_to_mlp apply_lora_to_output lora_query lora_key lora_value lora_projection
+        lora_mlp lora_head keys""",
+    "adapter.target_modules: all-linear": "lora_target_linear",
+    "adapter.target_modules.regex": """target_regex lora_layers num_layers layers_to_transform
+        peft_layers_to_transform layers_pattern exclude_modules""",
+    "quantization": """quantization_bit quant_bits q_bits bits quantize quantization_config
+        bnb_config bnb""",
+    "quantization: nf4": "load_in_4bit use_4bit qlora",
+    "quantization: int8": "load_in_8bit use_8bit",
+    "quantization.method": """quant_method quantization_method quantization_type quant_type
+        bnb_4bit_quant_type quantization.type quantization.name quantization.kind""",
+    "quantization.double_quantization":
+        "bnb_4bit_use_double_quant use_double_quant double_quant use_nested_quant",
+    "quantization.compute_dtype": "bnb_4bit_compute_dtype",
+    "dataset": "datasets data train_dataset train_datasets dataset_mixture",
+    "dataset.path": """train_file train_files train_path train_data data_path data_file data_files
+        data_dir dataset_path dataset_dir dataset_name json_path source file_name jsonl
+        dataset.name dataset.file dataset.files dataset.data""",
+    "dataset.split": "dataset_train_split train_on_split train_split",
+    "dataset.format": "type ds_type formatting data_format dataset_type dataset_format",
+    "dataset.max_rows": """max_samples max_train_samples num_samples train_dataset_sample
+        max_examples limit""",
+    "dataset.system_prompt":
+        "system default_system system_message default_system_message default_system_prompt",
+    "dataset.on_bad_row": "strict skip_invalid",
+    "training": "train trainer training_args training_arguments sft_config hyperparameters",
+    "training.epochs": "num_epochs num_train_epochs n_epochs max_epochs epoch",
+    "training.steps": """max_steps iters max_iters num_steps n_steps total_steps train_steps
+        num_train_steps num_training_steps max_steps_per_epoch""",
+    "training.batch_size": """micro_batch_size per_device_train_batch_size train_batch_size
+        per_gpu_train_batch_size train_micro_batch_size_per_gpu""",
+    "training.gradient_accumulation_steps": """gradient_accumulation grad_accum
+        grad_accumulation_steps gradient_accumulation_iters accumulate_grad_batches
+        accumulation_steps""",
+    "training.learning_rate": "lr peak_lr max_lr",
+    "training.scheduler": """lr_scheduler lr_scheduler_type lr_scheduler_name lr_schedule
+        scheduler_type schedule decay""",
+    "training.warmup_ratio": """warmup_steps num_warmup_steps lr_warmup_steps warmup_iters warmup
+        warmup_proportion warmup_fraction""",
+    "training.max_length": """sequence_len cutoff_len max_seq_length max_seq_len seq_len seq_length
+        model_max_length max_sequence_length block_size context_length""",
+    "training.gradient_checkpointing": """use_gradient_checkpointing grad_checkpoint
+        enable_activation_checkpointing activation_checkpointing""",
+    "training.max_gradient_norm": """max_grad_norm max_norm clip_grad_norm clip_grad grad_clip
+        gradient_clipping gradient_clip_val""",
+    "training.optimizer": "optim opt optimizer_type",
+    "training.optimizer.name": "training.optimizer.type",
+    "training.optimizer.weight_decay": "wd",
+    "training.optimizer.beta1": "adam_beta1 beta_1 betas",
+    "training.optimizer.beta2": "adam_beta2 beta_2",
+    "training.optimizer.epsilon": "adam_epsilon adam_eps eps",
+    "training.save_steps": """saves_per_epoch save_every save_every_n_steps save_interval save_freq
+        checkpointing_steps checkpoint_every""",
+    "training.keep_checkpoints": "save_total_limit keep_last_n_checkpoints max_checkpoints",
+    "evaluation": "eval evaluate validation val",
+    "evaluation.split": """val_set_size val_size val_split val_split_fraction eval_split eval_size
+        eval_ratio test_size validation_split split_dataset_ratio
+        evaluation.size evaluation.ratio evaluation.fraction evaluation.share""",
+    "evaluation.path": """test_datasets eval_dataset val_dataset test_dataset eval_file eval_path
+        eval_data val_file valid_file validation_file test_file dataset_test_split
+        evaluation.dataset evaluation.file evaluation.data evaluation.rows""",
+    "evaluation.every_steps": """eval_steps evals_per_epoch eval_interval eval_every eval_freq
+        steps_per_eval evaluation_steps val_check_interval run_val_every_n_steps interval""",
+    "evaluation.batch_size": "eval_batch_size per_device_eval_batch_size val_batch_size",
+    "evaluation.patience": "early_stopping_patience early_stopping early_stopping_steps",
+    "evaluation.answers": "predict_with_generate generation",
+    "evaluation.answers.metric":
+        "metrics compute_metrics eval_metric evaluation.answers.name evaluation.answers.type",
+    "evaluation.answers.max_new_tokens":
+        "eval_max_new_tokens generation_max_length generation_max_new_tokens",
+    "output": "save",
+    "output.dir": "output_dir out_dir save_dir save_path output_path run_dir adapter_path "
+        "output.path output.name output.folder output.directory",
+    "seed": "random_seed random_state data_seed global_seed",
+})  # fmt: skip
+"""Another tool's key → ours, or ours and its value; with a dot, in that section only."""
+
+NOTES = _by_word({
+    "packing is not part of this version: rows are padded to the longest of a batch":
+        "packing sample_packing eval_sample_packing neat_packing pad_to_sequence_len",
+    "every step is written to metrics.jsonl in the run directory":
+        """report_to logging_steps logging_strategy logging_first_step log_every_n_steps
+        log_interval steps_per_report metric_logger logger_name plot_loss""",
+    "the tokenizer's own chat template is used": "template chat_template chat_template_jinja",
+    "the model's own tokenizer is used as it is": """tokenizer tokenizer_name tokenizer_type
+        tokenizer_config special_tokens add_eos_token pad_token tokenizer_path""",
+    "the class is read from the model's own configuration": "model_type architecture",
+    "only completions and assistant turns are trained on": """train_on_inputs mask_prompt
+        completion_only_loss assistant_only_loss train_on_responses_only roles_to_train""",
+    "the columns are `messages`, or `prompt` and `completion`": """columns column_map
+        dataset_text_field field field_messages field_instruction field_output messages_key
+        prompt_feature completion_feature text_feature""",
+    "a recipe is supervised fine-tuning: leave it out": "stage rl rlhf_type task task_type",
+    "`loracli train` trains: leave it out": "do_train",
+    "what is evaluated, and when, stands in `evaluation`": "do_eval eval_strategy "
+        "evaluation_strategy eval_on_start val_batches",
+    "a checkpoint is written every `training.save_steps` steps and at the end":
+        "save_strategy save_safetensors save_only_model",
+    "use the flag --overwrite of `loracli train`": "overwrite_output_dir overwrite",
+    "use the flag --resume of `loracli train`": """resume resume_from_checkpoint
+        auto_resume_from_checkpoints resume_adapter_file""",
+    "the product of `training.batch_size` and `training.gradient_accumulation_steps`":
+        "global_batch_size effective_batch_size total_batch_size",
+    "`adapter.alpha` is this times `adapter.rank`": "scale lora_scale scaling",
+    "DoRA is not part of this version": "use_dora dora peft_use_dora lora_dora",
+    "only the adapter is trained: full modules and biases are not part of this version":
+        "modules_to_save lora_modules_to_save additional_target bias lora_bias",
+    "the seed decides the order of the rows": "shuffle dataset_shuffle shuffle_merged_datasets",
+    "the devices are found, and the plan names them":
+        "device device_map devices num_nodes num_processes ddp",
+    "nothing is uploaded: the run directory holds the adapter":
+        "push_to_hub hub_model_id hub_strategy hub_token",
+    "DeepSpeed and FSDP are not part of this version": "deepspeed fsdp fsdp_config",
+    "a recipe describes training: merge with `loracli merge`":
+        "merge_lora export_dir merge_adapter",
+})  # fmt: skip
+"""Another tool's key → why a recipe has none like it, or what to do instead."""
+
+NOTE_PREFIXES: Mapping[str, str] = {
+    "wandb": NOTES["report_to"],
+    "mlflow": NOTES["report_to"],
+    "comet": NOTES["report_to"],
+    "swanlab": NOTES["report_to"],
+    "use_wandb": NOTES["report_to"],
+    "fsdp_": NOTES["fsdp"],
+    "hub_": NOTES["push_to_hub"],
+}

@@ -1,0 +1,78 @@
+"""What other tools call the values of a recipe's choices, and what they have that it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_DTYPES = {
+    "bfloat16": "bf16 bf16-true bf16-mixed torch.bfloat16",
+    "float16": "fp16 half 16 16-true 16-mixed torch.float16",
+    "float32": "fp32 full single 32 32-true torch.float32",
+}
+
+FOREIGN_VALUES: Mapping[str, Mapping[str, str]] = {
+    "model.dtype": _DTYPES,
+    "quantization.compute_dtype": _DTYPES,
+    "model.attention": {
+        "flash_attention_2": "flash fa2 flash_attn flash_attn_2 flash_attention flash2",
+        "sdpa": "sdp torch pytorch disabled true",
+        "eager": "vanilla false",
+    },
+    "adapter.variant": {"lora": "peft unsloth", "rslora": "rs rank_stabilized use_rslora"},
+    "adapter.target_modules": {"all-linear": "all linear auto"},
+    "quantization.method": {
+        "nf4": "4 4bit 4-bit int4 bnb bnb.nf4 bnb.nf4-dq bitsandbytes true load_in_4bit qlora",
+        "fp4": "bnb.fp4",
+        "int8": "8 8bit 8-bit bnb.int8 load_in_8bit llm.int8",
+        "none": "false no off null 16",
+    },
+    "dataset.format": {
+        "messages": """chat chatml chat_template conversation conversations openai
+            conversational chat_ml""",
+        "prompt_completion": "completion completions input_output instruction",
+    },
+    "training.scheduler": {
+        "constant": "constant_with_warmup none",
+        "cosine": "cosine_with_restarts cosine_with_min_lr cosine_decay cosineannealinglr",
+        "linear": "polynomial linear_decay",
+    },
+    "training.optimizer.name": {
+        "adamw": """adam adamw_torch adamw_torch_fused adamw_hf adamw_8bit adamw_bnb_8bit
+            paged_adamw_8bit paged_adamw_32bit paged_adamw torch.optim.adamw""",
+    },
+    "evaluation.answers.metric": {"exact_match": "accuracy em exact match", "json_fields": "json"},
+}
+"""Key → our value → other tools' words for it, or for what comes nearest."""
+
+VALUE_NOTES: Mapping[str, Mapping[str, str]] = {
+    "adapter.variant": {
+        "for QLoRA write `adapter: lora` and `quantization: nf4`": "qlora",
+        "not part of this version": "dora qdora adalora pissa loftq loha lokr ia3 vera oft",
+        "only adapters are trained": "full freeze none",
+    },
+    "quantization.method": {
+        "not part of this version": "gptq awq hqq eetq aqlm fp8 torchao quanto",
+    },
+    "model.attention": {"not part of this version": "flash_attention_3 xformers flex"},
+    "dataset.format": {
+        "rewrite the rows as `messages`, or as `prompt` and `completion`":
+            "alpaca sharegpt text instruct dpo raw",
+    },
+    "evaluation.answers.metric": {"not part of this version": "rouge bleu f1 perplexity"},
+}  # fmt: skip
+"""Key → what to say → the words it is said of."""
+
+
+def foreign_value(key: str, word: str) -> str:
+    """Return our value for another tool's `word`, or an empty text."""
+    return _meaning(FOREIGN_VALUES.get(key, {}), word)
+
+
+def value_note(key: str, word: str) -> str:
+    """Return what to say of a `word` that has no counterpart here, or an empty text."""
+    return _meaning(VALUE_NOTES.get(key, {}), word)
+
+
+def _meaning(table: Mapping[str, str], word: str) -> str:
+    folded = word.lower()
+    return next((meaning for meaning, words in table.items() if folded in words.split()), "")

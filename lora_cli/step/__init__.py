@@ -1,0 +1,1 @@
+"""One training step as functions of plain values: what the engine runs and `memory` simulates."""

@@ -1,0 +1,1 @@
+"""What is learnt from a batch, one file a task: collation, loss, metrics."""

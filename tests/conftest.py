@@ -1,0 +1,61 @@
+"""Fixtures that all tests share: no network, a cache of their own, tiny models made once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout the tests run in."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the folder of a tiny model by architecture, made at its first use."""
+    from tests.helpers.tiny_models import make_tiny_model
+
+    made: dict[str, Path] = {}
+
+    def get(architecture: str = "llama") -> Path:
+        if architecture not in made:
+            made[architecture] = make_tiny_model(
+                tmp_path_factory.mktemp("models") / architecture, architecture
+            )
+        return made[architecture]
+
+    return get
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[..., Path]:
+    """Return a function that writes a recipe on a tiny model and 24 rows beside it."""
+    import yaml
+
+    from tests.helpers.tiny_models import sum_rows, write_rows
+
+    def write(architecture: str = "llama", **sections: object) -> Path:
+        write_rows(tmp_path / "rows.jsonl", sum_rows(24))
+        recipe: dict[str, object] = {
+            "model": {"name": str(tiny_model(architecture)), "dtype": "float32"},
+            "adapter": {"variant": "lora", "rank": 4},
+            "dataset": "rows.jsonl",
+            "training": {"batch_size": 4, "steps": 4, "learning_rate": 0.01},
+            "output": {"dir": str(tmp_path / "run")},
+        }
+        recipe.update(sections)
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(recipe, sort_keys=False), "utf-8")
+        return path
+
+    return write
