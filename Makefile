@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The torch that the tests have run with; pyproject.toml asks for no more than a lower bound.
+TORCH ?= torch~=2.13.0
 
 .PHONY: demo test check lint clean
 
@@ -22,6 +24,7 @@ lint: $(VENV)/.dev $(VENV)/.demo
 
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet '$(TORCH)'
 	touch $@
 
 $(VENV)/.install: $(VENV)/.made pyproject.toml

@@ -1,7 +1,5 @@
 """`loracli plan`: everything a run would do, before it does it."""
 
-import typer
-
 from lora_cli.commands.arguments import AsJson, Overrides, RecipePath
 
 
@@ -14,12 +12,6 @@ def command(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = F
 
     loaded = load_recipe(recipe, overrides or ())
 
-    from lora_cli.plan.make import make_plan
+    from lora_cli.console.plan import make_and_show_plan
 
-    run_plan = make_plan(loaded)
-    if as_json:
-        typer.echo(run_plan.to_json(), nl=False)
-        return
-    from lora_cli.console.plan import show_plan
-
-    show_plan(run_plan)
+    make_and_show_plan(loaded, as_json=as_json)

@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from lora_cli.console.quiet import quiet_bars, quiet_libraries
+from lora_cli.console.rows import print_rows
 from lora_cli.console.units import gigabytes, parameters
 from lora_cli.plan.run_plan import RunPlan, SourcePlan
+from lora_cli.recipe.load import LoadedRecipe
 
 MOST_DROPPED_SHOWN = 5
+
+
+def make_and_show_plan(loaded: LoadedRecipe, *, as_json: bool) -> None:
+    """Plan a recipe and print the plan: as JSON for a program, else for a person."""
+    plan = quietly_planned(loaded, Console(highlight=False))
+    if as_json:
+        sys.stdout.write(plan.to_json())
+    else:
+        show_plan(plan)
+
+
+def quietly_planned(loaded: LoadedRecipe, console: Console) -> RunPlan:
+    """Return the plan of a recipe; a terminal shows that it is being made."""
+    quiet_libraries()
+    from lora_cli.plan.make import make_plan
+
+    with console.status("planning …"):
+        quiet_bars()
+        return make_plan(loaded)
 
 
 def show_plan(plan: RunPlan) -> None:
     """Print the summary, every decision with its reason, and the warnings."""
     console = Console(highlight=False)
     show_summary(plan, console)
-    table = Table(box=None, pad_edge=False, title="Every value and its reason", title_justify="left")
-    table.add_column("value", overflow="fold")
-    table.add_column("is", overflow="fold")
-    table.add_column("because", style="dim", overflow="fold")
-    for decision in plan.decisions:
-        table.add_row(Text(decision.field), Text(decision.value), Text(decision.reason))
-    console.print()
-    console.print(table)
+    console.print("\nevery value and where it comes from", style="bold")
+    rows = [(decision.field, decision.value, decision.reason) for decision in plan.decisions]
+    print_rows(console, rows, ("", "", "dim"))
+    if plan.warnings:
+        console.print()
     show_warnings(plan, console)
-    console.print(Text(f"digest {plan.digest}", style="dim"))
+    console.print(Text(f"\ndigest {plan.digest}", style="dim"), soft_wrap=True)
 
 
 def show_summary(plan: RunPlan, console: Console) -> None:
     """Print the plan in a dozen lines."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in _summary(plan):
-        table.add_row(name, Text(text))
-    console.print(table)
+    print_rows(console, _summary(plan), ("bold", ""))
 
 
 def show_warnings(plan: RunPlan, console: Console) -> None:

@@ -11,8 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lora_cli.console.plan import show_summary, show_warnings
-from lora_cli.console.quiet import quiet_bars, quiet_libraries
+from lora_cli.console.plan import quietly_planned, show_summary, show_warnings
 from lora_cli.console.units import duration, gigabytes
 from lora_cli.engine.artifacts import RunResult
 from lora_cli.events import (
@@ -33,14 +32,10 @@ PLAIN_LINES = 50
 
 def train(loaded: LoadedRecipe, *, resume: bool, overwrite: bool) -> RunResult:
     """Plan and run a recipe, showing both; return the result."""
-    quiet_libraries()
-    from lora_cli.engine.run import run
-    from lora_cli.plan.make import make_plan
-
     console = Console(highlight=False)
-    with console.status("planning …"):
-        quiet_bars()
-        plan = make_plan(loaded)
+    plan = quietly_planned(loaded, console)
+    from lora_cli.engine.run import run
+
     show_summary(plan, console)
     show_warnings(plan, console)
     console.print()

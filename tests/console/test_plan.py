@@ -1,0 +1,79 @@
+"""The plan on the terminal and in a pipe."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lora_cli.console.plan import make_and_show_plan, show_summary, show_warnings
+from lora_cli.plan.make import make_plan
+from lora_cli.plan.run_plan import RunPlan
+from lora_cli.recipe.load import load_recipe
+
+WriteRecipe = Callable[..., Path]
+
+
+@pytest.fixture
+def plan(recipe_file: WriteRecipe) -> RunPlan:
+    return make_plan(load_recipe(recipe_file(evaluation=0.25)))
+
+
+def test_the_summary_says_what_will_be_trained(plan: RunPlan) -> None:
+    text = io.StringIO()
+    show_summary(plan, Console(file=text, highlight=False))
+    summary = text.getvalue()
+    for piece in (
+        "LlamaForCausalLM",
+        "lora, rank 4, alpha 8, scaling 2",
+        "4,096 trainable",
+        "14: q_proj, k_proj",
+        "24 rows, messages",
+        "supervised",
+        "6 rows (25% split)",
+        "4 steps",
+        "cosine",
+        plan.run_dir,
+    ):
+        assert piece in summary
+
+
+def test_a_pipe_gets_one_line_a_value_however_long(plan: RunPlan) -> None:
+    text = io.StringIO()
+    show_summary(plan, Console(file=text, highlight=False, width=40))
+    line = next(line for line in text.getvalue().splitlines() if line.startswith("output"))
+    assert line.split() == ["output", plan.run_dir]
+
+
+def test_a_terminal_folds_to_its_width(plan: RunPlan) -> None:
+    text = io.StringIO()
+    show_summary(plan, Console(file=text, force_terminal=True, width=60, highlight=False))
+    assert len(text.getvalue().splitlines()) > 14
+
+
+def test_warnings_are_marked(plan: RunPlan) -> None:
+    text = io.StringIO()
+    show_warnings(plan, Console(file=text, highlight=False))
+    assert "warning: a learning rate of 0.01 is over 5e-4" in text.getvalue()
+
+
+def test_the_command_prints_every_decision_and_the_digest(
+    recipe_file: WriteRecipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = load_recipe(recipe_file())
+    make_and_show_plan(loaded, as_json=False)
+    shown = capsys.readouterr().out
+    plan = make_plan(loaded)
+    assert all(decision.field in shown for decision in plan.decisions)
+    assert f"digest {plan.digest}" in shown
+
+
+def test_json_is_the_plan_that_the_engine_reads(
+    recipe_file: WriteRecipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = load_recipe(recipe_file())
+    make_and_show_plan(loaded, as_json=True)
+    assert RunPlan.from_json(capsys.readouterr().out) == make_plan(loaded)

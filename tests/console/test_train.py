@@ -1,0 +1,115 @@
+"""Events as lines and as a live panel."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from lora_cli.console.train import PLAIN_LINES, TrainingView, show_result
+from lora_cli.engine.artifacts import RunResult
+from lora_cli.events import (
+    AnswersDone,
+    CheckpointSaved,
+    Evaluated,
+    RunStarted,
+    Stage,
+    StepDone,
+    StoppedEarly,
+)
+
+
+def step(number: int) -> StepDone:
+    return StepDone(
+        step=number,
+        epoch=number / 10,
+        loss=2.5 / number,
+        learning_rate=2e-4,
+        gradient_norm=0.5,
+        tokens=1000,
+        supervised_tokens=200,
+        seconds=2.0,
+        memory_bytes=3_000_000_000,
+    )
+
+
+EVALUATED = Evaluated(
+    step=2, loss=0.5, perplexity=1.65, token_accuracy=0.9, best=True, seconds=1.0
+)
+
+
+def plain(*events: object) -> str:
+    text = io.StringIO()
+    with TrainingView(Console(file=text, highlight=False)) as view:
+        for event in events:
+            view(event)  # type: ignore[arg-type]
+    return text.getvalue()
+
+
+def test_a_step_is_one_plain_line_with_all_its_figures() -> None:
+    line = plain(RunStarted(4, 1), step(1)).strip()
+    assert line == (
+        "step 1/4  loss 2.5000  lr 2.00e-04  grad 0.500  500 tokens/s  3.0 GB  0:06 left"
+    )
+
+
+def test_a_long_run_prints_a_bounded_number_of_plain_lines() -> None:
+    output = plain(RunStarted(5000, 1), *(step(number) for number in range(1, 5001)))
+    assert PLAIN_LINES <= output.count("step ") <= PLAIN_LINES + 2
+    assert "step 1/5000" in output
+    assert "step 5000/5000" in output
+
+
+def test_every_other_event_is_told() -> None:
+    output = plain(
+        Stage("loading the base model"),
+        EVALUATED,
+        CheckpointSaved(2, "runs/x/checkpoints/step-000002"),
+        StoppedEarly(9, 3),
+        AnswersDone("base", 40, 80),
+        AnswersDone("base", 80, 80),
+    )
+    assert "loading the base model" in output
+    assert "evaluation at step 2: loss 0.5000, perplexity 1.650, token accuracy 90.0%  best" in output
+    assert "checkpoint runs/x/checkpoints/step-000002" in output
+    assert "stopped early at step 9" in output
+    assert output.count("base: ") == 1
+
+
+def test_a_terminal_shows_one_panel_that_is_gone_at_the_end() -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=120, highlight=False)
+    with TrainingView(console) as view:
+        view(RunStarted(3, 1))
+        view(EVALUATED)
+        for number in (1, 2, 3):
+            view(step(number))
+        panel = view._panel(step(3))
+    with console.capture() as capture:
+        console.print(panel)
+    assert "step 3/3" in capture.get()
+    assert "evaluation loss 0.5000 at step 2" in capture.get()
+
+
+def test_the_result_compares_base_and_adapter() -> None:
+    result = RunResult(
+        run_dir="runs/x",
+        adapter="runs/x/adapter",
+        digest="d" * 64,
+        steps=10,
+        final_loss=0.25,
+        tokens=5000,
+        seconds=10.0,
+        peak_memory_bytes=2_000_000_000,
+        best_step=8,
+        best_evaluation_loss=0.3,
+        scores={"base": {"valid_json": 0.1}, "adapter": {"valid_json": 0.9875}},
+    )
+    text = io.StringIO()
+    show_result(result, Console(file=text, highlight=False, width=100))
+    output = text.getvalue()
+    assert "valid json" in output
+    assert "10.0%" in output
+    assert "98.8%" in output
+    assert "500 tokens/s" in output
+    assert "the adapter is that of step 8" in output
