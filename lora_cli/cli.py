@@ -39,10 +39,19 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True),
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Fine-tune with LoRA from one YAML recipe: what it says is what happens."""
+
+
+def exit_code_of(error: LoraCliError) -> int:
+    """Return the process's exit code for an error."""
+    if isinstance(error, InterruptedRunError):
+        return error.signal_exit_code
+    return error.exit_code
 
 
 def main() -> None:
@@ -53,8 +62,7 @@ def main() -> None:
         from lora_cli.console.errors import show_error
 
         show_error(error)
-        interrupted = isinstance(error, InterruptedRunError)
-        sys.exit(error.signal_exit_code if interrupted else error.exit_code)
+        sys.exit(exit_code_of(error))
     except Exception as error:  # the boundary: anything unforeseen leaves a log, not a traceback
         from lora_cli.console.errors import show_unexpected
 

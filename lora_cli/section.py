@@ -6,6 +6,8 @@ schema build on it.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
@@ -16,10 +18,14 @@ Scalar = str | int | float | bool
 
 
 class Section(BaseModel):
-    """A mapping in the recipe. The docstring under a field is its help and its schema text."""
+    """A mapping in the recipe. The docstring under a field is its help and its schema text.
+
+    Those are read when the schema is asked for, and validators are built when first used: both
+    take longer than reading a recipe does.
+    """
 
     model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True
     )
 
     main_field: ClassVar[str] = ""
@@ -37,10 +43,33 @@ class Section(BaseModel):
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         mapping = handler(core_schema)
-        if not cls.main_field:
-            return mapping
-        shorthand = handler.resolve_ref_schema(mapping)["properties"][cls.main_field]
-        return {"anyOf": [shorthand, mapping]}
+        properties = handler.resolve_ref_schema(mapping)["properties"]
+        for name, text in cls.field_texts().items():
+            properties[name]["description"] = text
+        return {"anyOf": [properties[cls.main_field], mapping]} if cls.main_field else mapping
+
+    @classmethod
+    def field_texts(cls) -> dict[str, str]:
+        """Return the docstring under each field as one line, those of the bases included."""
+        texts: dict[str, str] = {}
+        for base in reversed(cls.__mro__):
+            if issubclass(base, Section) and base is not Section:
+                texts.update(_docstrings(base))
+        return {name: text for name, text in texts.items() if name in cls.model_fields}
+
+
+def _docstrings(section: type[Section]) -> Iterator[tuple[str, str]]:
+    import ast
+    import inspect
+    import textwrap
+
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
+    assert isinstance(definition, ast.ClassDef), "the source of a class is a class"
+    for statement, following in itertools.pairwise(definition.body):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            text = following.value if isinstance(following, ast.Expr) else None
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                yield statement.target.id, " ".join(text.value.split())
 
 
 def choice(value: Any, field: str) -> str | None:

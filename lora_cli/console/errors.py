@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import tempfile
 import traceback
+from itertools import islice
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from lora_cli.errors import LoraCliError, Problem
+from lora_cli.errors import LoraCliError, Problem, Where
 
 MOST_SHOWN = 50
+EXCERPT_WIDTH = 100
 
 
 def show_error(error: LoraCliError) -> None:
@@ -32,38 +35,60 @@ def _show_problem(console: Console, problem: Problem) -> None:
         line.append(f"{problem.where.position}: ", style="bold")
     line.append(problem.message)
     _print(console, line)
-    if excerpt := _excerpt(problem):
+    if excerpt := _excerpt(problem.where):
         _print(console, Text(excerpt, style="dim"))
     if problem.hint:
         _print(console, Text(f"    → {problem.hint}", style="cyan"))
 
 
-def _excerpt(problem: Problem) -> str:
+def _excerpt(where: Where) -> str:
     """Return the line that is meant, a mark under the column; nothing if it cannot be shown."""
-    where = problem.where
-    if not where.line:
+    line = _line(where)
+    if line is None:
         return ""
+    start = max(0, where.column - EXCERPT_WIDTH * 3 // 4) if len(line) > EXCERPT_WIDTH else 0
+    shown = "".join(map(_visible, line[start : start + EXCERPT_WIDTH]))
+    number = f"{where.line:>5} │ "
+    if not where.column:
+        return number + shown
+    before = cell_len(shown[: where.column - 1 - start])
+    return f"{number}{shown}\n      │ {' ' * before}^"
+
+
+def _line(where: Where) -> str | None:
+    """Return the line of a file, or None: a pipe cannot be read twice, a flag has no lines."""
+    path = Path(where.file)
     try:
-        lines = Path(where.file).read_text("utf-8-sig").splitlines()
-        line = lines[where.line - 1]
-    except (OSError, UnicodeDecodeError, IndexError):
-        return ""
-    if len(line) > 120 or not line.isprintable():
-        return ""
-    number = f"{where.line:>5}"
-    mark = " " * (where.column - 1) + "^" if where.column else ""
-    return f"{number} │ {line}\n      │ {mark}" if mark else f"{number} │ {line}"
+        if not where.line or not path.is_file():
+            return None
+        with path.open(encoding="utf-8-sig") as file:
+            line = next(islice(file, where.line - 1, None), None)
+    except (OSError, ValueError):  # not readable, or not text
+        return None
+    return line.rstrip("\n") if line else None
+
+
+def _visible(character: str) -> str:
+    """Return a character that takes its place on the line, whatever it was."""
+    if character == "\t":
+        return "⇥"
+    return character if character.isprintable() else "·"
 
 
 def show_unexpected(error: Exception) -> None:
     """Print a short panel for an error nobody foresaw, and keep its traceback in a log file."""
     console = Console(stderr=True, highlight=False)
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="loracli-", suffix=".log", delete=False, encoding="utf-8"
-    ) as log:
-        log.writelines(traceback.format_exception(error))
+    lines = traceback.format_exception(error)
     _print(console, Text("unexpected error: this is a defect of loracli", style="bold red"))
     _print(console, Text(f"{type(error).__name__}: {error}"))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="loracli-", suffix=".log", delete=False, encoding="utf-8", errors="replace"
+        ) as log:
+            log.writelines(lines)
+    except OSError:  # no room for a log: the terminal has it then
+        _print(console, Text("".join(lines), style="dim"))
+        return
     _print(console, Text(f"    → the traceback is in {log.name}; please report it", style="cyan"))
 
 

@@ -123,9 +123,13 @@ def _evaluation(plan: RunPlan) -> str:
     evaluation = plan.evaluation
     if evaluation is None:
         return "none"
-    origin = Path(evaluation.source.file).name if evaluation.source else f"{evaluation.split:.0%} split"
+    origin = (
+        Path(evaluation.source.file).name if evaluation.source else f"{evaluation.split:.0%} split"
+    )
     answers = f", answers by {evaluation.answers.metric}" if evaluation.answers else ""
-    return f"{evaluation.tokens.rows:,} rows ({origin}) every {evaluation.every_steps} steps{answers}"
+    return (
+        f"{evaluation.tokens.rows:,} rows ({origin}) every {evaluation.every_steps} steps{answers}"
+    )
 
 
 def _schedule(plan: RunPlan) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -85,7 +85,7 @@ class TrainingView:
 
     def _panel(self, event: StepDone) -> Group:
         bar = ProgressBar(total=self._total, completed=event.step, width=40)
-        lines = [bar, Text(self._step_text(event))]
+        lines: list[RenderableType] = [bar, Text(self._step_text(event))]
         if self._evaluation:
             best = self._evaluation
             lines.append(Text(f"evaluation loss {best.loss:.4f} at step {best.step}", style="dim"))
@@ -148,5 +148,7 @@ def _scores(result: RunResult) -> Table:
     table.add_column("base", justify="right")
     table.add_column("adapter", justify="right")
     for name, base in result.scores["base"].items():
-        table.add_row(name.replace("_", " "), f"{base:.1%}", f"{result.scores['adapter'][name]:.1%}")
+        table.add_row(
+            name.replace("_", " "), f"{base:.1%}", f"{result.scores['adapter'][name]:.1%}"
+        )
     return table

@@ -6,8 +6,8 @@ Used for suggestions, for `--set`, and by the test that every field has a reader
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
-from typing import Any, get_args
+from functools import cache, lru_cache
+from typing import Any, get_args, get_origin
 
 from pydantic import Discriminator
 from pydantic.fields import FieldInfo
@@ -43,6 +43,21 @@ def _walk(section: type[Section], prefix: str) -> Iterator[str]:
             yield from _walk(inner, f"{key}.")
 
 
+@cache
+def all_sections() -> Sections:
+    """Return every section class of the schema, the recipe first."""
+    found: dict[type[Section], None] = {Recipe: None}
+    waiting: list[type[Section]] = [Recipe]
+    while waiting:
+        section = waiting.pop()
+        inner = {
+            each: None for name in section.model_fields for each in sections_under((section,), name)
+        }
+        waiting += [each for each in inner if each not in found]
+        found.update(inner)
+    return tuple(found)
+
+
 def names_in(sections: Sequence[type[Section]]) -> tuple[str, ...]:
     """Return the keys that any of the sections has."""
     return tuple(dict.fromkeys(name for section in sections for name in section.model_fields))
@@ -58,10 +73,12 @@ def sections_under(sections: Sequence[type[Section]], name: str) -> Sections:
 
 def sections_at(path: KeyPath) -> Sections:
     """Return the sections that may stand at a key path (empty: not a section)."""
-    current: Sections = (Recipe,)
-    for part in path:
-        current = current if isinstance(part, int) else sections_under(current, part)
-    return current
+    return _sections_at(tuple(part for part in path if isinstance(part, str)))
+
+
+@lru_cache(256)  # more paths than the schema has; those of a file full of nonsense come and go
+def _sections_at(names: tuple[str, ...]) -> Sections:
+    return sections_under(_sections_at(names[:-1]), names[-1]) if names else (Recipe,)
 
 
 def field_at(path: KeyPath) -> FieldInfo | None:
@@ -70,6 +87,12 @@ def field_at(path: KeyPath) -> FieldInfo | None:
         if info := section.model_fields.get(str(path[-1])):
             return info
     return None
+
+
+def is_list(path: KeyPath) -> bool:
+    """Return whether a list of sections stands at a key path."""
+    info = field_at(path)
+    return info is not None and get_origin(info.annotation) is tuple
 
 
 def is_tagged(path: KeyPath) -> bool:

@@ -11,11 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from lora_cli.errors import Problem
-from lora_cli.recipe.fields import Sections, all_keys, members, names_in, sections_under
-from lora_cli.recipe.source import KeyPath, Source, dotted
+from lora_cli.recipe.fields import Sections, all_keys, is_list, members, names_in, sections_under
+from lora_cli.recipe.source import UNREADABLE, KeyPath, Source, dotted
 from lora_cli.recipe.suggest import closest, key_suggestion, similarity, value_hint
 from lora_cli.recipe.wording import kind
-from lora_cli.recipe.yaml_tree import UNREADABLE
 from lora_cli.section import Section
 
 SURE = 0.8
@@ -43,7 +42,7 @@ class KeyReader:
             return node
         if family := members(sections):
             return self._member(node, path, family)
-        if isinstance(node, list):
+        if isinstance(node, list) and is_list(path):
             return [self.read(item, (*path, index), sections) for index, item in enumerate(node)]
         if sections and isinstance(node, dict):
             return self._section(node, path, sections)
@@ -54,15 +53,14 @@ class KeyReader:
         meant = {key: key for key in node if key in names}
         for key in node:
             if key not in meant:
-                free = [name for name in names if name not in meant.values()]
-                meant[key] = self._unknown(key, path, free)
+                meant[key] = self._unknown(key, path, names, set(meant.values()))
         return {
             name: self.read(value, (*path, name), sections_under(sections, name))
             for key, value in node.items()
             if (name := meant[key])
         }
 
-    def _unknown(self, key: str, path: KeyPath, free: list[str]) -> str:
+    def _unknown(self, key: str, path: KeyPath, names: Iterable[str], taken: set[str]) -> str:
         """Note an unknown key; return the one it is surely meant to be, or an empty text."""
         place = self.source.of_key((*path, key))
         message = f"unknown key `{dotted((*path, key))}`"
@@ -70,57 +68,66 @@ class KeyReader:
             self.problems.append(Problem(place, message))
             return ""
         section = dotted(tuple(part for part in path if isinstance(part, str)))
-        suggestion = key_suggestion(section, key, free, all_keys())
+        suggestion = key_suggestion(section, key, names, taken=taken, all_keys=all_keys())
         self.problems.append(Problem(place, message, suggestion.text))
-        self.suggested.add(suggestion.key)
-        meant = closest(key, free, SURE) or ""
-        if meant:
-            self._renamed[*path, meant] = key
+        self.suggested.add(suggestion.key.partition(":")[0])
+        meant = closest(key, names, SURE)
+        if meant is None or meant in taken:
+            return ""
+        self._renamed[*path, meant] = key
         return meant
 
     def _member(self, node: Any, path: KeyPath, family: Family) -> Any:
-        main = next(iter(family.values())).main_field
         if isinstance(node, dict):
-            node = self._section(node, path, tuple(dict.fromkeys(family.values())))
-        named = node.get(main) if isinstance(node, dict) else node
-        if isinstance(named, str) and named in family:
-            return self._only_its_keys(node, path, named, family)
-        if named is not UNREADABLE:
-            self._unknown_member(node, path, main, family)
-        if not isinstance(node, dict):
-            return UNREADABLE
-        chosen = max(family, key=lambda name: _likeness(family[name], name, node, named))
+            return self._mapping_member(node, path, family)
+        if isinstance(node, str) and node in family:
+            return node
+        self._unknown_member(node, path, path, family)
+        return UNREADABLE
+
+    def _mapping_member(self, node: dict[str, Any], path: KeyPath, family: Family) -> Any:
+        main = _main_field(family)
+        node = self._section(node, path, tuple(dict.fromkeys(family.values())))
+        named = node.get(main)
+        chosen = named if isinstance(named, str) and named in family else ""
+        if chosen:
+            self._note_keys_of_others(node, path, chosen, family)
+        elif main not in node:
+            self._missing_member(path, family)
+        elif named is not UNREADABLE:
+            self._unknown_member(named, (*path, main), path, family)
+        chosen = chosen or max(family, key=lambda name: _likeness(name, family[name], node, named))
         own = family[chosen].model_fields
         return {key: value for key, value in node.items() if key in own} | {main: chosen}
 
-    def _only_its_keys(self, node: Any, path: KeyPath, named: str, family: Family) -> Any:
-        """Return the node without the keys that only other members have: these are problems."""
-        own = family[named].model_fields
-        for key in [key for key in node if key not in own] if isinstance(node, dict) else ():
-            others = [name for name, section in family.items() if key in section.model_fields]
-            message = f"unknown key `{dotted((*path, key))}`: `{named}` has none"
-            hint = f"it goes with {_listing(others)}"
-            self.problems.append(Problem(self.source.of_key((*path, key)), message, hint))
-        return {k: v for k, v in node.items() if k in own} if isinstance(node, dict) else node
+    def _note_keys_of_others(
+        self, node: dict[str, Any], path: KeyPath, chosen: str, family: Family
+    ) -> None:
+        """Note the keys that other members of the family have and the chosen one has not."""
+        for key in [key for key in node if key not in family[chosen].model_fields]:
+            others = [f"`{name}`" for name in family if key in family[name].model_fields]
+            message = f"unknown key `{dotted((*path, key))}`: `{chosen}` has none"
+            place = self.source.of_key((*path, key))
+            self.problems.append(Problem(place, message, f"it goes with {' and '.join(others)}"))
 
-    def _unknown_member(self, node: Any, path: KeyPath, main: str, family: Family) -> None:
-        inner = (*path, main)
-        key = dotted(inner)
-        if isinstance(node, dict) and main not in node:
-            hint = value_hint(key, "", family)
-            self.problems.append(Problem(self.source.of_value(path), f"`{key}` is missing", hint))
-            return
-        place, value = (inner, node[main]) if isinstance(node, dict) else (path, node)
+    def _missing_member(self, path: KeyPath, family: Family) -> None:
+        key = dotted((*path, _main_field(family)))
+        if key not in self.suggested:  # else it is there under a name that is a problem already
+            place = self.source.of_value(path)
+            self.problems.append(Problem(place, f"`{key}` is missing", value_hint(key, "", family)))
+
+    def _unknown_member(self, value: Any, place: KeyPath, path: KeyPath, family: Family) -> None:
         message = f"`{dotted(place)}` cannot be {kind(value, self.source.text(place))}"
-        hint = value_hint(key, value, family)
+        word = "" if isinstance(value, dict | list) else value
+        hint = value_hint(dotted((*path, _main_field(family))), word, family)
         self.problems.append(Problem(self.source.of_value(place), message, hint))
 
 
-def _likeness(section: type[Section], name: str, node: dict[str, Any], named: Any) -> Any:
+def _main_field(family: Family) -> str:
+    return next(iter(family.values())).main_field
+
+
+def _likeness(name: str, section: type[Section], node: dict[str, Any], named: Any) -> Any:
     """Return how well a member fits what was written: by its keys first, then by its name."""
     known = sum(key in section.model_fields for key in node)
     return known, similarity(str(named), name)
-
-
-def _listing(names: Iterable[str]) -> str:
-    return " and ".join(f"`{name}`" for name in names)

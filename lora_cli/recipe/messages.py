@@ -41,7 +41,8 @@ def describe(error: ErrorDetails, path: KeyPath, written: str) -> tuple[str, str
     if code in _BOUNDS:
         text, limit = _BOUNDS[code]
         bound = error["ctx"][limit]
-        return f"must be {text} {bound:g}, not {written or value}", _bound_hint(value, bound, path)
+        bound = int(bound) if bound == int(bound) else bound
+        return f"must be {text} {bound}, not {written or value}", _bound_hint(value, bound, path)
     if code == "literal_error":
         return f"cannot be {kind(value, written)}", _choice_hint(error, path)
     if code == "finite_number":
@@ -75,9 +76,11 @@ def _wrong_type(expected: str, value: Any, path: KeyPath, written: str) -> tuple
 
 def _type_hint(expected: str, value: Any, written: str) -> str:
     if isinstance(value, list):
-        return "write one value, without `- ` or brackets"
+        keys = expected == "a mapping" and value and isinstance(value[0], dict)
+        return "remove the `- `" if keys else "write one value, without `- ` or brackets"
     if isinstance(value, dict):
-        return "write one value; text that begins with `{` or holds `: ` stands in quotes"
+        quotes = "; text that begins with `{` or holds `: ` stands in quotes"
+        return "write one value" + quotes * (expected == "text")
     hints: dict[str, Callable[[Any], str]] = {
         "a whole number": _whole_number_hint,
         "a number": _number_hint,
@@ -91,7 +94,7 @@ def _type_hint(expected: str, value: Any, written: str) -> str:
 def _whole_number_hint(value: Any) -> str:
     if isinstance(value, float):
         exact = value.is_integer() and abs(value) < 1e15
-        return f"write {value:.0f}" if exact else "no point and no exponent"
+        return f"write {value:.0f}" if exact else "without point or exponent"
     text = str(value).strip()
     return f"remove the quotes: {text}" if INTEGER.fullmatch(text) else _digits_hint(text)
 
@@ -129,7 +132,7 @@ def _choice_hint(error: ErrorDetails, path: KeyPath) -> str:
 
 
 def _bound_hint(value: Any, bound: Any, path: KeyPath) -> str:
-    if bound == 1 and value > 1:
+    if bound == 1 and value >= 2:
         return "for 10 % write 0.1"
     return _default_hint(path)
 

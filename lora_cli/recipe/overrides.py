@@ -10,10 +10,10 @@ from typing import Any
 from lora_cli.errors import Problem, Where
 from lora_cli.recipe.fields import field_at, sections_at
 from lora_cli.recipe.file_text import refused_character
-from lora_cli.recipe.source import KeyPath, dotted
+from lora_cli.recipe.source import UNREADABLE, KeyPath, dotted
 from lora_cli.recipe.wording import shown
 from lora_cli.recipe.yaml_outline import MAX_DEPTH
-from lora_cli.recipe.yaml_tree import UNREADABLE, Tree, read_tree
+from lora_cli.recipe.yaml_tree import Tree, read_tree
 
 _PART = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)((?:\[\d{1,6}\])*)")
 
@@ -77,7 +77,7 @@ def _set(tree: Tree, path: KeyPath, value: Any, where: Where) -> None:
             return  # nothing can be set in it, and its problem is known
         opened = _opened(child, here, path[depth])
         if child is None:
-            tree.values[here] = replace(where, key=dotted(here))
+            tree.keys[here] = tree.values[here] = replace(where, key=dotted(here))
         node[part] = node = opened
     _child(node, path[-1], path[:-1])
     node[path[-1]] = value

@@ -84,7 +84,7 @@ class TrainingSection(Section):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
     """Gradients with a larger norm are scaled down to it."""
-    optimizer: OptimizerSpec = AdamW()
+    optimizer: OptimizerSpec = Field(default_factory=AdamW)
     """The optimizer, by name or with its settings."""
     save_steps: PositiveInt = 200
     """Steps between checkpoints; one is always written at the end."""
@@ -133,6 +133,9 @@ class OutputSection(Section):
     """The run directory, relative to the working directory; `runs/<recipe name>` if left out."""
 
 
+Datasets = Annotated[list[DatasetSection], Field(min_length=1)]
+
+
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value]
 
@@ -144,19 +147,19 @@ class Recipe(Section):
     """The base model: its name, or a mapping."""
     adapter: AdapterSpec
     """The adapter: its variant, or a mapping."""
-    quantization: QuantizationSpec = Unquantized()
+    quantization: QuantizationSpec = Field(default_factory=Unquantized)
     """How the base's weights are held: `none`, `nf4`, `fp4`, `int8`, or a mapping."""
     dataset: Annotated[
         tuple[DatasetSection, ...],
         Field(strict=False, min_length=1),
-        BeforeValidator(_as_list, json_schema_input_type=DatasetSection | list[DatasetSection]),
+        BeforeValidator(_as_list, json_schema_input_type=DatasetSection | Datasets),
     ]
     """The training rows: a path, a mapping, or a list of them."""
-    training: TrainingSection = TrainingSection()
+    training: TrainingSection = Field(default_factory=TrainingSection)
     """How the adapter is trained."""
     evaluation: EvaluationSection | None = None
     """Rows kept apart: a share of the data, or a mapping. Left out, nothing is evaluated."""
-    output: OutputSection = OutputSection()
+    output: OutputSection = Field(default_factory=OutputSection)
     """Where results go."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Decides the adapter's start, the order of rows, dropout and the evaluation split."""

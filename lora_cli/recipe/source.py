@@ -14,6 +14,16 @@ from lora_cli.recipe.wording import shown
 KeyPath = tuple[str | int, ...]
 
 
+class _Unreadable:
+    """Stands where a value could not be read: its problem is known, nothing follows from it."""
+
+    def __repr__(self) -> str:
+        return "UNREADABLE"
+
+
+UNREADABLE = _Unreadable()
+
+
 def dotted(path: KeyPath) -> str:
     """Return `a.b.0.c` as `a.b[0].c`, the way a reader would write it."""
     text = ""

@@ -13,11 +13,12 @@ from lora_cli.recipe.foreign_values import foreign_value, value_note
 NEAR = 0.7
 NEAR_ELSEWHERE = 0.85
 """A word from another section, or of another tool, must be nearer to be worth a question."""
+SHORTEST_WORD = 5
 LONGEST_WORD = 40
 
 
 class Suggestion(NamedTuple):
-    """What to write instead of an unknown key, in words and, where it is one, as a key."""
+    """What to write instead of an unknown key: in words, and as a key (and value)."""
 
     text: str
     key: str = ""
@@ -46,30 +47,38 @@ def _fold(word: str) -> str:
 
 
 def key_suggestion(
-    section: str, word: str, siblings: Collection[str], all_keys: Collection[str]
+    section: str,
+    word: str,
+    siblings: Iterable[str],
+    *,
+    taken: Collection[str],
+    all_keys: Collection[str],
 ) -> Suggestion:
     """Return what to write instead of the unknown key `word` in `section` (dotted, or empty).
 
-    `siblings` are the keys of the section that are still free. Names that are known exactly,
-    here or in another tool, come before names that only look alike.
+    `siblings` are the keys of the section, `taken` those that are written already. Names that
+    are known exactly, here or in another tool, come before names that only look alike.
     """
     prefix = f"{section}." if section else ""
     if "." in word and f"{prefix}{word}" in all_keys:
         first, _, rest = word.partition(".")
         return Suggestion(f"a dot does not nest: write `{rest}` under `{first}:`, indented")
-    exact = _exact(section, word.lower().replace("-", "_"))
-    if exact and exact.key != section:
-        return exact
-    near = closest(word, siblings) or _part_of(word, siblings)
-    if near:
-        return _meant([f"{prefix}{near}"])
-    elsewhere = _named(word, all_keys, prefix)
-    return _meant(elsewhere) if elsewhere else _alike(word, all_keys, prefix)
+    suggestion = _exact(section, word.lower().replace("-", "_"))
+    if suggestion is None and (near := closest(word, siblings) or _part_of(word, siblings)):
+        suggestion = _meant([f"{prefix}{near}"])
+    if suggestion is None and (elsewhere := _named(word, all_keys, prefix)):
+        suggestion = _meant(elsewhere)
+    if suggestion is None:
+        suggestion = _alike(section, word, all_keys)
+    if suggestion.key and suggestion.key.removeprefix(prefix) in taken:
+        return Suggestion(f"`{suggestion.key}` is there already: remove this line", suggestion.key)
+    return suggestion
 
 
 def _exact(section: str, word: str) -> Suggestion | None:
     """Return what a name that other tools use is called here."""
-    if ours := FOREIGN_NAMES.get(f"{section}.{word}") or FOREIGN_NAMES.get(word):
+    ours = FOREIGN_NAMES.get(f"{section}.{word}") or FOREIGN_NAMES.get(word)
+    if ours and ours != section:
         return _meant([ours])
     note = NOTES.get(word) or _prefix_note(word)
     return Suggestion(note) if note else None
@@ -81,17 +90,19 @@ def _part_of(word: str, siblings: Iterable[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _alike(word: str, all_keys: Collection[str], prefix: str) -> Suggestion:
+def _alike(section: str, word: str, all_keys: Collection[str]) -> Suggestion:
     """Return the key that looks like `word`, here or as another tool spells it; else all keys."""
+    prefix = f"{section}." if section else ""
     last_parts = dict.fromkeys(key.rpartition(".")[2] for key in all_keys)
     if near := closest(word, last_parts, NEAR_ELSEWHERE):
         return _meant(_named(near, all_keys, prefix))
-    if near := closest(word, FOREIGN_NAMES, NEAR_ELSEWHERE):
+    foreign = [name for name in FOREIGN_NAMES if len(word) >= SHORTEST_WORD and "." not in name]
+    if near := closest(word, foreign, NEAR_ELSEWHERE):
         return _meant([FOREIGN_NAMES[near]])
     if near := closest(word, NOTES, NEAR_ELSEWHERE):
         return Suggestion(NOTES[near])
     names = [key.removeprefix(prefix) for key in all_keys if key.startswith(prefix)]
-    place = f"`{prefix[:-1]}`" if prefix else "a recipe"
+    place = f"`{section}`" if section else "a recipe"
     return Suggestion(f"{place} has: {', '.join(name for name in names if '.' not in name)}")
 
 
@@ -107,7 +118,7 @@ def _prefix_note(word: str) -> str:
 
 def _meant(keys: list[str]) -> Suggestion:
     listing = " or ".join(f"`{key}`" for key in keys)
-    return Suggestion(f"did you mean {listing}?", keys[0].partition(":")[0])
+    return Suggestion(f"did you mean {listing}?", keys[0])
 
 
 def value_hint(key: str, value: object, allowed: Iterable[str]) -> str:

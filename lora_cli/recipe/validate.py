@@ -17,9 +17,8 @@ from lora_cli.recipe.fields import is_tagged, sections_at
 from lora_cli.recipe.keys import KeyReader
 from lora_cli.recipe.messages import describe, missing_hint
 from lora_cli.recipe.schema import Recipe
-from lora_cli.recipe.source import KeyPath, Source, dotted
+from lora_cli.recipe.source import UNREADABLE, KeyPath, Source, dotted
 from lora_cli.recipe.wording import kind
-from lora_cli.recipe.yaml_tree import UNREADABLE
 
 
 def validate(value: Any, source: Source) -> tuple[Recipe | None, list[Problem]]:
@@ -51,10 +50,12 @@ def _parsed(value: dict[str, Any]) -> tuple[Recipe | None, list[ErrorDetails]]:
 def _schema_problems(errors: list[ErrorDetails], value: Any, keys: KeyReader) -> list[Problem]:
     problems: list[Problem] = []
     paths = [_key_path(error, value) for error in errors]
-    failed_below = {path[:length] for path in paths for length in range(len(path))}
+    failed_below = {
+        error["loc"][:length] for error in errors for length in range(len(error["loc"]))
+    }
     for error, path in zip(errors, paths, strict=True):
         # a list whose items failed is empty only because of them
-        if error["type"] == "too_short" and path in failed_below:
+        if error["type"] == "too_short" and error["loc"] in failed_below:
             continue
         if error["input"] is not UNREADABLE:
             problems += _problem(error, path, keys)

@@ -12,6 +12,7 @@ import yaml
 
 from lora_cli.errors import Problem, Where
 from lora_cli.recipe.wording import shown
+from lora_cli.recipe.yaml_outline import Loader
 
 LONGEST_KEY = 1024
 """YAML's own limit for a key on one line."""
@@ -38,7 +39,7 @@ _RULES = (
     _Rule(
         "flow map", "this `{` is not closed, or an entry lacks its comma", "close it with `}`", True
     ),
-    _Rule("text in brackets", "a `[` or `{` is not closed", "close it with `]` or `}`"),
+    _Rule("text in brackets", "this bracket is not closed", "close it with `]` or `}`", True),
     _Rule("unknown escape", "an unknown `\\` escape in double quotes", "use single quotes"),
     _Rule("undefined alias", "this alias has no anchor", "write the value out, or in quotes"),
     _Rule("duplicate anchor", "this anchor is already used", "give it another name"),
@@ -61,7 +62,7 @@ def syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
     if stop is None:
         return Problem(Where(file), f"is not YAML text: {str(error).splitlines()[0]}")
     if "flow node" in says and stop.index >= len(text.rstrip()):
-        says = "end of text in brackets"
+        says, start = "end of text in brackets", _last_open_bracket(text)
     lines = text.splitlines()
     place = Where(file, stop.line + 1, stop.column + 1)
     return (
@@ -79,11 +80,29 @@ def _ruled_problem(says: str, place: Where, start: Any) -> Problem:
     return Problem(place, f"not valid YAML: {says.strip()}", "check this line and the one above")
 
 
+def _last_open_bracket(text: str) -> Any:
+    """Return the mark of the innermost bracket that the end of the text leaves open."""
+    marks: list[Any] = []
+    try:
+        for token in yaml.scan(text, Loader=Loader):
+            if isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken):
+                marks.append(token.start_mark)
+            elif isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken):
+                del marks[-1:]
+    except yaml.YAMLError:
+        pass
+    return marks[-1] if marks else None
+
+
 def _line_problem(says: str, lines: list[str], place: Where, start: Any) -> Problem | None:
     if "mapping values" in says:
         return _colon_problem(lines, place)
     if "could not find expected ':'" in says and start:
+        if len(lines[start.line]) > LONGEST_KEY:
+            return _long_key(_place(place.file, start))
         return _no_colon(lines[start.line], _place(place.file, start))
+    if "document start" in says and lines[place.line - 1].startswith("{"):
+        return Problem(place, "a second row of JSON", "is this the recipe, or the data?")
     return None
 
 
@@ -104,7 +123,7 @@ def _colon_problem(lines: list[str], where: Where) -> Problem:
     """Return the problem with a colon that makes no key; its cause is often the line above."""
     line = lines[where.line - 1]
     if where.column > LONGEST_KEY:
-        return Problem(where, f"a key of more than {LONGEST_KEY:,} characters", "keys are names")
+        return _long_key(Where(where.file, where.line, 1))
     if ": " in line[: where.column - 1]:
         return Problem(where, "a second `: ` in one line", "put text that holds `: ` in quotes")
     for number in range(where.line - 2, -1, -1):
@@ -115,6 +134,10 @@ def _colon_problem(lines: list[str], where: Where) -> Problem:
             column = lines[number].index(above[0]) + 1
             return _no_colon(lines[number], Where(where.file, number + 1, column))
     return Problem(where, "a key that is indented under a value", _ALIGN)
+
+
+def _long_key(where: Where) -> Problem:
+    return Problem(where, f"a key of more than {LONGEST_KEY:,} characters", "keys are names")
 
 
 def _no_colon(line: str, where: Where) -> Problem:

@@ -13,20 +13,10 @@ import yaml
 
 from lora_cli.errors import Problem, Where
 from lora_cli.recipe.scalars import FLOAT, NULLS, Trap, read_scalar
-from lora_cli.recipe.source import KeyPath, dotted
+from lora_cli.recipe.source import UNREADABLE, KeyPath, dotted
 from lora_cli.recipe.wording import shown
 from lora_cli.recipe.yaml_outline import MAX_NODES, Loader, Tags, outline, tag_place
 from lora_cli.recipe.yaml_syntax import syntax_problem
-
-
-class _Unreadable:
-    """Stands where a value could not be read: its problem is known, nothing follows from it."""
-
-    def __repr__(self) -> str:
-        return "UNREADABLE"
-
-
-UNREADABLE = _Unreadable()
 
 
 @dataclass
@@ -102,27 +92,28 @@ class _Reader:
             raise _TooManyValuesError
         self._tree.values.setdefault(path, self._where(node, path))
         if id(node) in self._open:
-            self.problem(node, path, "this alias refers to itself", "write the values out")
+            self.problem(node, path, "an alias in this value refers to it", "write it out")
             return UNREADABLE
         tagged = self._is_tagged(node, path)
-        if isinstance(node, yaml.ScalarNode):
-            return UNREADABLE if tagged else self._scalar(node, path)
         self._open.add(id(node))
         try:
-            return self._collection(node, path)
+            value = self._untagged(node, path)
         finally:
             self._open.discard(id(node))
+        return UNREADABLE if tagged else value
 
     def problem(self, node: yaml.Node, path: KeyPath, message: str, hint: str) -> None:
         """Note a problem at the place of `node`."""
         self._tree.problems.append(Problem(self._where(node, path), message, hint))
 
-    def _collection(self, node: yaml.Node, path: KeyPath) -> Any:
+    def _untagged(self, node: yaml.Node, path: KeyPath) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
         return self._mapping(node, path)
 
-    def _mapping(self, node: yaml.Node, path: KeyPath) -> dict[str, Any]:
+    def _mapping(self, node: yaml.Node, path: KeyPath) -> Any:
         result: dict[str, Any] = {}
         inherited: dict[str, Any] = {}
         lines: dict[str, int] = {}
@@ -133,7 +124,8 @@ class _Reader:
             elif (key := self._key(key_node, path)) is not None:
                 value = self._entry(key_node, value_node, (*path, key), lines)
                 result.setdefault(key, value)
-        return {**inherited, **result}
+        # a mapping of which no key could be read lacks none either
+        return {**inherited, **result} or (UNREADABLE if node.value else {})
 
     def _entry(
         self, key_node: yaml.Node, value_node: yaml.Node, path: KeyPath, lines: dict[str, int]
@@ -162,7 +154,8 @@ class _Reader:
         if self._is_tagged(node, path):
             return None
         if not text or (not node.style and (text in NULLS or FLOAT.fullmatch(text))):
-            self.problem(node, path, f"the key `{shown(text)}` is not a word", "keys are names")
+            what = f"the key `{shown(text)}` is not a word" if text else "an empty key"
+            self.problem(node, path, what, "keys are names")
             return None
         return text
 

@@ -33,9 +33,7 @@ def step(number: int) -> StepDone:
     )
 
 
-EVALUATED = Evaluated(
-    step=2, loss=0.5, perplexity=1.65, token_accuracy=0.9, best=True, seconds=1.0
-)
+EVALUATED = Evaluated(step=2, loss=0.5, perplexity=1.65, token_accuracy=0.9, best=True, seconds=1.0)
 
 
 def plain(*events: object) -> str:
@@ -70,7 +68,9 @@ def test_every_other_event_is_told() -> None:
         AnswersDone("base", 80, 80),
     )
     assert "loading the base model" in output
-    assert "evaluation at step 2: loss 0.5000, perplexity 1.650, token accuracy 90.0%  best" in output
+    assert (
+        "evaluation at step 2: loss 0.5000, perplexity 1.650, token accuracy 90.0%  best" in output
+    )
     assert "checkpoint runs/x/checkpoints/step-000002" in output
     assert "stopped early at step 9" in output
     assert output.count("base: ") == 1

@@ -1,4 +1,4 @@
-"""Writes the table of fields in docs/recipe.md from the schema: `python -m tests.helpers.recipe_docs`."""
+"""Writes the table of fields in docs/recipe.md: `python -m tests.helpers.recipe_docs`."""
 
 from __future__ import annotations
 
@@ -38,8 +38,11 @@ def _sections(key: str, info: FieldInfo) -> list[str]:
 
 
 def _choice(section: type[Section]) -> str:
-    annotation = section.model_fields[section.main_field].annotation if section.main_field else None
-    return " · ".join(f"`{value}`" for value in get_args(annotation) if get_origin(annotation) is Literal)
+    if not section.main_field:
+        return ""
+    annotation = section.model_fields[section.main_field].annotation
+    values = get_args(annotation) if get_origin(annotation) is Literal else ()
+    return " · ".join(f"`{value}`" for value in values)
 
 
 def _table(prefix: str, section: type[Section]) -> str:
@@ -63,14 +66,11 @@ def _default(info: FieldInfo) -> str:
     if value is PydanticUndefined:
         return "needed"
     if isinstance(value, Section):
-        return f"`{getattr(value, value.main_field)}`" if value.main_field and _is_named(value) else ""
+        main = getattr(value, value.main_field) if value.main_field else None
+        return f"`{main}`" if main is not None else ""
     if value is None:
         return ""
     return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value}`"
-
-
-def _is_named(value: Section) -> bool:
-    return getattr(value, value.main_field) is not None
 
 
 def with_current_table(text: str) -> str:

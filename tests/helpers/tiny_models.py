@@ -100,4 +100,7 @@ def chat_row(question: str, answer: str) -> dict[str, Any]:
 
 def sum_rows(count: int) -> list[dict[str, Any]]:
     """Return `count` different small conversations of different lengths."""
-    return [chat_row(f"What is {i} plus {i * 3}?" + " Say." * (i % 4), f"{i * 4}.") for i in range(count)]
+    return [
+        chat_row(f"What is {number} plus {number * 3}?" + " Say." * (number % 4), f"{number * 4}.")
+        for number in range(count)
+    ]

@@ -1,0 +1,75 @@
+"""What the command line imports: the quick commands none of the heavy packages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "accelerate",
+    "bitsandbytes",
+    "matplotlib",
+    "numpy",
+}
+_SCRIPT = """
+import json, sys
+from lora_cli.cli import main
+try:
+    main()
+except SystemExit as end:
+    code = end.code
+json.dump([code, sorted(sys.modules)], open(sys.stdin.readline(), "w"))
+"""
+
+
+def imported_by(arguments: list[str], folder: Path, repository: Path) -> tuple[int, set[str]]:
+    """Return the exit code of `loracli` with `arguments`, and the modules it imported."""
+    answer = folder / "modules.json"
+    subprocess.run(
+        [sys.executable, "-c", _SCRIPT, *arguments],
+        input=str(answer),
+        capture_output=True,
+        encoding="utf-8",
+        cwd=repository,
+        check=True,
+    )
+    code, modules = json.loads(answer.read_text("utf-8"))
+    return code, set(modules)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["plan", "--help"],
+        ["train", "--help"],
+        ["merge", "--help"],
+        ["schema"],
+        ["no-such-command"],
+        ["plan", "tests/recipe/bad/several_in_order.yaml"],
+        ["plan", "missing.yaml"],
+        ["train", "tests/recipe/bad/regex_invalid.yaml", "--set", "training.steps=x"],
+    ],
+    ids=" ".join,
+)
+def test_quick_commands_import_nothing_heavy(
+    arguments: list[str], tmp_path: Path, repository: Path
+) -> None:
+    code, modules = imported_by(arguments, tmp_path, repository)
+    assert code == (2 if ".yaml" in " ".join(arguments) or "no-such" in arguments[0] else 0)
+    assert modules & HEAVY == set()
+
+
+def test_help_does_not_even_import_the_recipe(tmp_path: Path, repository: Path) -> None:
+    _, modules = imported_by(["--help"], tmp_path, repository)
+    assert modules & {"pydantic", "yaml", "lora_cli.recipe.load"} == set()
+    assert "lora_cli.cli" in modules

@@ -1,0 +1,132 @@
+"""Random recipes, and random texts that are nearly recipes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from hypothesis import strategies as st
+
+TEXT = st.text(min_size=1, max_size=20)
+COUNT = st.integers(1, 10**9)
+POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+SHARE = st.floats(min_value=0, max_value=1, exclude_min=True, exclude_max=True)
+SHARE_OR_NONE = st.floats(min_value=0, max_value=1, exclude_max=True)
+DTYPE = st.sampled_from(["auto", "float32", "bfloat16", "float16"])
+
+
+def _some(required: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(required, optional=optional)
+
+
+MODEL = TEXT | _some(
+    {"name": TEXT},
+    revision=TEXT,
+    dtype=DTYPE,
+    attention=st.sampled_from(["auto", "sdpa", "eager", "flash_attention_2"]),
+    trust_remote_code=st.booleans(),
+    allow_pickle=st.booleans(),
+)
+VARIANT = st.sampled_from(["lora", "rslora"])
+ADAPTER = VARIANT | _some(
+    {"variant": VARIANT},
+    rank=COUNT,
+    alpha=POSITIVE | COUNT,
+    dropout=SHARE_OR_NONE,
+    target_modules=st.sampled_from(["all-linear", "attention", "mlp"])
+    | st.lists(TEXT, min_size=1, max_size=4)
+    | st.sampled_from([{"regex": r".*layers\.[0-9]+\..*"}, {"regex": "q_proj"}]),
+)
+QUANTIZATION = (
+    st.sampled_from(["none", "nf4", "fp4", "int8", {"method": "none"}, {"method": "int8"}])
+    | _some(
+        {"method": st.sampled_from(["nf4", "fp4"])},
+        double_quantization=st.booleans(),
+        compute_dtype=DTYPE,
+    )
+)  # fmt: skip
+FOLDER = TEXT.map(lambda text: f"{text}/rows")
+DATASET = TEXT | _some(
+    {"path": FOLDER},
+    split=TEXT,
+    format=st.sampled_from(["auto", "messages", "prompt_completion"]),
+    max_rows=COUNT,
+    system_prompt=TEXT,
+    on_bad_row=st.sampled_from(["error", "skip"]),
+)
+LENGTHS: list[dict[str, Any]] = [{"epochs": POSITIVE | COUNT}, {"steps": COUNT}, {}]
+TRAINING = st.tuples(
+    st.sampled_from(LENGTHS).flatmap(st.fixed_dictionaries),
+    _some(
+        {},
+        batch_size=COUNT,
+        gradient_accumulation_steps=COUNT,
+        learning_rate=POSITIVE,
+        scheduler=st.sampled_from(["cosine", "linear", "constant"]),
+        warmup_ratio=SHARE_OR_NONE,
+        max_length=st.integers(8, 10**6),
+        gradient_checkpointing=st.booleans(),
+        max_gradient_norm=POSITIVE,
+        optimizer=st.just("adamw")
+        | _some(
+            {},
+            name=st.just("adamw"),
+            weight_decay=SHARE_OR_NONE,
+            beta1=SHARE_OR_NONE,
+            beta2=SHARE_OR_NONE,
+            epsilon=POSITIVE,
+        ),
+        save_steps=COUNT,
+        keep_checkpoints=COUNT,
+    ),
+).map(lambda parts: {**parts[0], **parts[1]})
+METRIC = st.sampled_from(["exact_match", "json_fields"])
+EVALUATION = SHARE | st.tuples(
+    st.fixed_dictionaries({"split": SHARE}) | st.fixed_dictionaries({"path": TEXT}),
+    _some(
+        {},
+        every_steps=COUNT,
+        batch_size=COUNT,
+        patience=COUNT,
+        answers=METRIC | _some({"metric": METRIC}, max_new_tokens=COUNT, batch_size=COUNT),
+    ),
+).map(lambda parts: {**parts[0], **parts[1]})
+RECIPES = _some(
+    {"model": MODEL, "adapter": ADAPTER, "dataset": DATASET | st.lists(DATASET, min_size=1)},
+    quantization=QUANTIZATION,
+    training=TRAINING,
+    evaluation=EVALUATION,
+    output=TEXT | _some({}, dir=TEXT),
+    seed=st.integers(0, 2**32 - 1),
+)
+"""What can be written in a recipe, as plain values, shorthands included."""
+
+
+class _Quoting(yaml.SafeDumper):
+    """Quotes every text: PyYAML's idea of what is no text is that of YAML 1.1, ours of 1.2."""
+
+    def ignore_aliases(self, _data: object) -> bool:
+        """Return that values are written out wherever they stand."""
+        return True
+
+
+_Quoting.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+)
+
+
+def as_yaml(value: Any) -> str:
+    """Return plain values as YAML, written out without aliases."""
+    return yaml.dump(value, Dumper=_Quoting, sort_keys=False, width=1000)
+
+
+_WORDS = [
+    "model", "adapter", "dataset", "training", "steps", "evaluation", "split", "path", "variant",
+    "lora", "nf4", "method", "quantization", "target_modules", "regex", "optimizer", "<<", "name",
+    "1e-4", "0x1", "1_0", "1:30", ".inf", "~", "yes", "true", "-1", "0.5", "''", '"', "'", "é",
+    "名",
+]  # fmt: skip
+_MARKS = [": ", ":", "\n", "\n  ", "\n    ", "- ", "? ", "{", "}", "[", "]", ",", " ", "\t", "#"]
+_RARE = ["&a ", "*a", "!!str ", "!x ", "|", ">", "%", "@", "---\n", "...\n", "\r\n", "\\", "\u2028"]
+FRAGMENTS = st.lists(st.sampled_from(_WORDS + _MARKS * 2 + _RARE), max_size=40).map("".join)
+"""Texts of the pieces that YAML and recipes are made of."""
