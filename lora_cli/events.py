@@ -17,6 +17,13 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the user should know, though the run goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunStarted:
     """Training is about to begin at `first_step` (1 unless resumed)."""
 
@@ -76,5 +83,14 @@ class AnswersDone:
     total: int
 
 
-Event = Stage | RunStarted | StepDone | Evaluated | CheckpointSaved | StoppedEarly | AnswersDone
+Event = (
+    Stage
+    | Notice
+    | RunStarted
+    | StepDone
+    | Evaluated
+    | CheckpointSaved
+    | StoppedEarly
+    | AnswersDone
+)
 Report = Callable[[Event], None]

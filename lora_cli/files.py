@@ -1,14 +1,21 @@
-"""Files that are whole or not there: temporary sibling, fsync, rename; and digests of content."""
+"""Files that are whole or not there: temporary sibling, fsync, rename; and digests of content.
+
+A reader never sees half a file or half a folder, whenever the process dies. What a dead process
+leaves behind is a sibling whose name begins with a dot.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_TOKEN_LENGTH = 16
+"""Hexadecimal digits at the end of a temporary name."""
 
 
 def sha256_of_file(path: Path) -> str:
@@ -23,50 +30,82 @@ def sha256_of_text(text: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old text or the new one, never half of it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    """Write a file in UTF-8 so that a reader sees the old text or the new one, never half of it."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new one, never half of it."""
+    temporary = _new_sibling(path)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+    _sync_folder(path.parent)
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary sibling to fill; on success it takes the place of `path`, whole."""
+    """Give a temporary sibling to fill; on success it takes the place of `path`, whole.
+
+    Where `path` is there already, a process that dies between the two renames leaves no `path` at
+    all, and the old folder beside it: never a mixture of both.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    temporary = _new_sibling(path)
+    temporary.mkdir()
     try:
         yield temporary
-        temporary.chmod(0o755)
-        _sync_tree(temporary)
+        _settle(temporary)
         _replace_folder(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    _sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what processes that died left in `folder`: hidden siblings as made here."""
+    for path in folder.glob(".*-" + "[0-9a-f]" * _TOKEN_LENGTH):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _new_sibling(path: Path) -> Path:
+    return path.parent / f".{path.name}-{secrets.token_hex(_TOKEN_LENGTH // 2)}"
 
 
 def _replace_folder(new: Path, target: Path) -> None:
     if not target.exists():
         new.rename(target)
         return
-    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-old-"))
-    target.rename(old / "replaced")
-    new.rename(target)
+    old = _new_sibling(target)
+    target.rename(old)
+    try:
+        new.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync_tree(folder: Path) -> None:
+def _settle(folder: Path) -> None:
+    """Bring everything in `folder` to the disk, files as readable as the folder itself.
+
+    Some libraries make files that only their owner may read, whatever the user's umask says.
+    """
+    readable = folder.stat().st_mode & 0o666
     for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        if path.is_dir():
+            _sync_folder(path)
+            continue
+        path.chmod(readable)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
     _sync_folder(folder)
 
 

@@ -8,8 +8,6 @@ from lora_cli.adapters.lora import Lora
 from lora_cli.adapters.rslora import RsLora
 from lora_cli.section import choice
 
-VARIANTS: dict[str, type[Lora] | type[RsLora]] = {"lora": Lora, "rslora": RsLora}
-
 AdapterSpec = Annotated[
     Annotated[Lora, Tag("lora")] | Annotated[RsLora, Tag("rslora")],
     Discriminator(lambda value: choice(value, "variant")),

@@ -111,11 +111,12 @@ def _source(source: SourcePlan) -> list[str]:
 
 def _tokens(plan: RunPlan) -> list[str]:
     tokens = plan.data.train
+    supervised = f"{tokens.supervised / tokens.total:.0%} supervised"
+    truncated = f"{tokens.truncated_rows / tokens.rows:.1%} of rows truncated"
+    lengths = f"median {tokens.median}, 95 % {tokens.percentile_95}, longest {tokens.longest}"
     return [
-        f"{tokens.total:,} tokens, {tokens.supervised / tokens.total:.0%} supervised, "
-        f"{tokens.truncated_rows / tokens.rows:.1%} of rows truncated",
-        f"row length: median {tokens.median}, 95 % {tokens.percentile_95}, longest "
-        f"{tokens.longest}, limit {plan.data.max_length}",
+        f"{tokens.total:,} tokens, {supervised}, {truncated}",
+        f"row length: {lengths}, limit {plan.data.max_length}",
     ]
 
 

@@ -95,11 +95,16 @@ class TrainingView:
         seconds = sum(step.seconds for step in self._recent)
         speed = sum(step.tokens for step in self._recent) / seconds
         left = (self._total - event.step) * seconds / len(self._recent)
-        return (
-            f"step {event.step}/{self._total}  loss {event.loss:.4f}  lr {event.learning_rate:.2e}  "
-            f"grad {event.gradient_norm:.3f}  {speed:,.0f} tokens/s  {gigabytes(event.memory_bytes)}  "
-            f"{duration(left)} left"
+        figures = (
+            f"step {event.step}/{self._total}",
+            f"loss {event.loss:.4f}",
+            f"lr {event.learning_rate:.2e}",
+            f"grad {event.gradient_norm:.3f}",
+            f"{speed:,.0f} tokens/s",
+            gigabytes(event.memory_bytes),
+            f"{duration(left)} left",
         )
+        return "  ".join(figures)
 
 
 def _line(event: Event) -> str:
@@ -115,7 +120,8 @@ def _line(event: Event) -> str:
     if isinstance(event, CheckpointSaved):
         return f"checkpoint {event.path}"
     if isinstance(event, StoppedEarly):
-        return f"stopped early at step {event.step}: {event.patience} evaluations without a better loss"
+        without = f"{event.patience} evaluations without a better loss"
+        return f"stopped early at step {event.step}: {without}"
     if isinstance(event, AnswersDone) and event.done == event.total:
         return f"{event.who}: {event.total} answers"
     return ""

@@ -1,31 +1,35 @@
 """Examples → token ids and labels: what is trained on and what is only read.
 
-Labels are the token itself where it is supervised and IGNORED elsewhere. A token is supervised if
-its text lies in an assistant's turn (or a completion), up to and including the token that ends it.
+A row is a chain of pieces, read and learnt in turn: what comes before an answer, the answer, what
+comes before the next one. Tokens belong to their piece by construction; no offsets are trusted.
 This module does not know files or batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lora_cli.formats import Example, Message, RowProblemError
+from lora_cli.data.conversation import render_pieces
+from lora_cli.formats import Example, RowProblemError
+from lora_cli.tasks.causal_lm import IGNORED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100
-"""The label of a token that is read but not trained on; torch's cross-entropy skips it."""
+TokenIds = list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedRow:
-    """One row; `input_ids` and `labels` are int32 of the same length."""
+    """One row; `input_ids` and `labels` are int32 of the same length.
+
+    A label is the token itself where it is trained on, and IGNORED where it is only read.
+    """
 
     input_ids: NDArray[np.int32]
     labels: NDArray[np.int32]
@@ -33,7 +37,7 @@ class TokenizedRow:
     """Tokens before the first supervised one: what generation starts from."""
     cut_tokens: int
     ends: bool
-    """Whether a token that ends the answer is supervised."""
+    """Whether a token that ends an answer is supervised."""
 
     @property
     def supervised(self) -> int:
@@ -47,9 +51,8 @@ class Tokenizer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> None:
         self._tokenizer: Any = tokenizer
         self._max_length = max_length
-        self._special_ids = frozenset(tokenizer.all_special_ids)
-        empty = self._tokenizer("")["input_ids"]
-        self._prefix = [i for i in empty[:1] if i == tokenizer.bos_token_id]
+        self._control_ids = _control_ids(tokenizer)
+        self._prefix = self._written_before_a_text()
 
     @property
     def has_chat_template(self) -> bool:
@@ -64,13 +67,50 @@ class Tokenizer:
                 of its answer is left after cutting.
         """
         if example.messages:
-            ids, labels = self._conversation(_with_system(example.messages, system_prompt))
-        else:
-            ids, labels = self._pair(example.prompt, example.completion)
-        return self._row(ids, labels)
+            texts = render_pieces(self._tokenizer, example.messages, system_prompt)
+            return self._row(self._ids_of(texts))
+        return self._row(self._pair(example.prompt, example.completion))
 
-    def _row(self, ids: list[int], labels: list[int]) -> TokenizedRow:
-        cut = max(0, len(ids) - self._max_length)
+    def _pair(self, prompt: str, completion: str) -> list[TokenIds]:
+        """Return prompt and completion, with the tokens that a text begins and ends with."""
+        given, answer = self._ids_of([prompt, completion])
+        if given[: len(self._prefix)] != self._prefix:
+            given = [*self._prefix, *given]
+        end = self._tokenizer.eos_token_id
+        return [given, answer if answer[-1:] == [end] else [*answer, end]]
+
+    def _ids_of(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Return the ids of each piece of a text.
+
+        Inference tokenizes what comes before an answer without it, and so does this: where the
+        whole text would merge across a border, the next piece is tokenized on its own.
+        """
+        pieces: list[TokenIds] = []
+        text = ""
+        done: TokenIds = []
+        for piece in texts:
+            text += piece
+            joint = self._ids(text)
+            follows = joint[: len(done)] == done
+            new = joint[len(done) :] if follows else self._ids(piece)
+            if not follows and self._text(done + new) != self._text(joint):
+                message = "the tokenizer merges the end of the prompt with the start of the answer"
+                raise RowProblemError(f"{message}, and reads them differently apart")
+            pieces.append(new)
+            done = done + new
+        return pieces
+
+    def _row(self, pieces: Sequence[TokenIds]) -> TokenizedRow:
+        """Return the row of pieces that are read and learnt in turn."""
+        ids: TokenIds = []
+        labels: list[int] = []
+        ends: list[int] = []
+        for number, piece in enumerate(pieces):
+            learnt = self._length_of_turn(piece) if number % 2 else 0
+            ids += piece
+            labels += piece[:learnt] + [IGNORED] * (len(piece) - learnt)
+            if learnt and piece[learnt - 1] in self._control_ids:
+                ends.append(len(ids) - len(piece) + learnt)
         kept = np.array(labels[: self._max_length], dtype=np.int32)
         supervised = np.flatnonzero(kept[1:] != IGNORED) + 1
         if not supervised.size:
@@ -80,81 +120,40 @@ class Tokenizer:
             input_ids=np.array(ids[: self._max_length], dtype=np.int32),
             labels=kept,
             prompt_tokens=int(supervised[0]),
-            cut_tokens=cut,
-            ends=int(kept[supervised[-1]]) in self._special_ids,
+            cut_tokens=max(0, len(ids) - self._max_length),
+            ends=any(end <= self._max_length for end in ends),
         )
 
-    def _pair(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-        """Return prompt + completion + end; the prompt's tokens are those it has on its own.
+    def _length_of_turn(self, ids: TokenIds) -> int:
+        """Return how many tokens a turn has up to the one that ends it.
 
-        Inference tokenizes the prompt alone. Where the joint text would merge across the border,
-        the two are tokenized apart, so that training sees what inference will.
+        White space that a template writes after that is not the assistant's.
         """
-        alone = self._ids(prompt)
-        joint = self._ids(prompt + completion)
-        answer = joint[len(alone) :] if joint[: len(alone)] == alone else self._ids(completion)
-        answer = [*answer, self._tokenizer.eos_token_id]
-        given = [*self._prefix, *alone]
-        return given + answer, [IGNORED] * len(given) + answer
+        length = len(ids)
+        last = max((i for i, token in enumerate(ids) if token in self._control_ids), default=-1)
+        if last >= 0 and not self._text(ids[last + 1 :]).strip():
+            length = last + 1
+            if ids[last] in ids[:last]:
+                end = self._text([ids[last]])
+                message = f"an answer holds `{end}`, which ends a turn"
+                raise RowProblemError(f"{message}: nothing after it would ever be generated")
+        return length
 
-    def _ids(self, text: str) -> list[int]:
+    def _written_before_a_text(self) -> TokenIds:
+        """Return the tokens that the tokenizer puts before a text, such as its begin token."""
+        plain = self._ids("a")
+        full: TokenIds = list(self._tokenizer("a")["input_ids"])
+        starts = (i for i in range(len(full)) if full[i : i + len(plain)] == plain)
+        return full[: next(starts, 0)]
+
+    def _ids(self, text: str) -> TokenIds:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _conversation(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
-        text, spans = self._render(messages)
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids: list[int] = list(encoded["input_ids"])
-        offsets: list[tuple[int, int]] = encoded["offset_mapping"]
-        labels = [IGNORED] * len(ids)
-        for start, end in spans:
-            inside = [i for i, (a, b) in enumerate(offsets) if start <= a and b <= end and a < b]
-            for index in self._up_to_end_of_turn(inside, ids):
-                labels[index] = ids[index]
-        return ids, labels
-
-    def _up_to_end_of_turn(self, inside: list[int], ids: list[int]) -> list[int]:
-        """Return the turn's tokens without the white space a template writes after its end."""
-        ends = [place for place, index in enumerate(inside) if ids[index] in self._special_ids]
-        return inside[: ends[-1] + 1] if ends else inside
-
-    def _render(self, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
-        """Return the conversation as text, and the character spans of the assistant's turns.
-
-        A turn is what the template adds after the generation prompt; that holds only if earlier
-        renderings are prefixes of later ones, which is checked and not assumed.
-        """
-        text = self._apply(messages)
-        spans = []
-        for number in _assistant_turns(messages):
-            before = self._apply(messages[:number], add_generation_prompt=True)
-            after = self._apply(messages[: number + 1])
-            if not (after.startswith(before) and text.startswith(after)):
-                raise RowProblemError(
-                    f"turn {number + 1}: the chat template renders a conversation differently once "
-                    "it goes on, so what the assistant says cannot be told apart"
-                )
-            spans.append((len(before), len(after)))
-        return text, spans
-
-    def _apply(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
-        import jinja2
-
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    turns, tokenize=False, add_generation_prompt=add_generation_prompt
-                )
-            )
-        except jinja2.TemplateError as error:
-            raise RowProblemError(f"the chat template refuses it: {error}") from error
+    def _text(self, ids: TokenIds) -> str:
+        return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
 
-def _assistant_turns(messages: Sequence[Message]) -> Iterator[int]:
-    return (number for number, message in enumerate(messages) if message.role == "assistant")
-
-
-def _with_system(messages: Sequence[Message], system_prompt: str | None) -> Sequence[Message]:
-    if system_prompt is None or messages[0].role == "system":
-        return messages
-    return (Message("system", system_prompt), *messages)
+def _control_ids(tokenizer: Any) -> frozenset[int]:
+    """Return the ids of tokens that are no text: the named ones, and all that are marked so."""
+    marked = (i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
+    return frozenset([*tokenizer.all_special_ids, *marked])

@@ -10,12 +10,34 @@ from typing import Any
 
 from lora_cli.data.load import Row
 from lora_cli.engine.evaluate import evaluating
+from lora_cli.errors import Problem, RunError, Where
 from lora_cli.events import AnswersDone, Report
 from lora_cli.files import write_text
-from lora_cli.plan.run_plan import AnswersPlan
-from lora_cli.tasks.answers import score_answers
+from lora_cli.plan.run_plan import AnswersPlan, RunPlan
+from lora_cli.tasks.answers import expectation_problem, score_answers
 
 Scores = dict[str, dict[str, float]]
+
+
+def check_expectations(plan: RunPlan, rows: Sequence[Row]) -> None:
+    """Raise if the answers to some evaluation row could not be scored: before training, not after.
+
+    Raises:
+        RunError: with every such row.
+    """
+    if plan.evaluation is None or plan.evaluation.answers is None:
+        return
+    metric = plan.evaluation.answers.metric
+    problems = []
+    for number, row in enumerate(rows, 1):
+        reason = expectation_problem(metric, expected_answer(row))
+        if reason:
+            problems.append(Problem(Where(), f"evaluation row {number}: {reason}"))
+    if problems:
+        last = problems[-1]
+        hint = "mend the rows, or use `answers: exact_match` under `evaluation`"
+        problems[-1] = Problem(last.where, last.message, hint)
+        raise RunError.from_problems(problems)
 
 
 def compare_answers(
@@ -28,26 +50,25 @@ def compare_answers(
     report: Report,
 ) -> Scores:
     """Return {"base": figures, "adapter": figures}, and write each row's answers to `file`."""
-    expected = [_expected(row, tokenizer) for row in rows]
     answers: dict[str, list[str]] = {}
     for who, adapter in (("base", model.disable_adapter()), ("adapter", nullcontext())):
         with evaluating(model), adapter:
-            answers[who] = _generate(model, tokenizer, rows, plan, report=report, who=who)
+            answers[who] = _answer_all(model, tokenizer, rows, plan, report=report, who=who)
+    expected = [expected_answer(row) for row in rows]
     lines = [
-        {"prompt": prompt, "expected": want, "base": base, "adapter": adapted}
-        for prompt, want, base, adapted in zip(
-            (tokenizer.decode(_prompt(row)) for row in rows),
-            expected,
-            answers["base"],
-            answers["adapter"],
-            strict=True,
-        )
+        {
+            "prompt": tokenizer.decode(prompt_of(row)),
+            "expected": expected[index],
+            "base": answers["base"][index],
+            "adapter": answers["adapter"][index],
+        }
+        for index, row in enumerate(rows)
     ]
     write_text(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return {who: score_answers(plan.metric, given, expected) for who, given in answers.items()}
 
 
-def _generate(
+def _answer_all(
     model: Any,
     tokenizer: Any,
     rows: Sequence[Row],
@@ -61,7 +82,7 @@ def _generate(
     answers = [""] * len(rows)
     for start in range(0, len(order), plan.batch_size):
         batch = order[start : start + plan.batch_size]
-        prompts = [_prompt(rows[index]) for index in batch]
+        prompts = [prompt_of(rows[index]) for index in batch]
         texts = generate(model, tokenizer, prompts, max_new_tokens=plan.max_new_tokens)
         for index, text in zip(batch, texts, strict=True):
             answers[index] = text
@@ -72,31 +93,45 @@ def _generate(
 def generate(
     model: Any, tokenizer: Any, prompts: Sequence[list[int]], *, max_new_tokens: int
 ) -> list[str]:
-    """Return the greedy continuations of token ids, padded on the left, without special tokens."""
+    """Return the greedy continuations of token ids, padded on the left, without special tokens.
+
+    They end at the tokenizer's end token or at one of the model's own; at the end of the model's
+    context at the latest.
+    """
     import torch
 
     longest = max(len(prompt) for prompt in prompts)
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    context = getattr(model.config, "max_position_embeddings", None) or longest + max_new_tokens
+    ends = _end_tokens(model, tokenizer)
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
     padded = [[padding] * (longest - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     output = model.generate(
         input_ids=torch.tensor(padded, device=model.device),
         attention_mask=torch.tensor(mask, device=model.device),
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=min(max_new_tokens, context - longest),
         do_sample=False,
         pad_token_id=padding,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=ends,
     )
     return list(tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True))
 
 
-def _prompt(row: Row) -> list[int]:
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Return the tokens that end an answer: the tokenizer's, then the model's others."""
+    own = model.generation_config.eos_token_id
+    others = own if isinstance(own, list) else [own]
+    return list(dict.fromkeys(end for end in (tokenizer.eos_token_id, *others) if end is not None))
+
+
+def prompt_of(row: Row) -> list[int]:
+    """Return the tokens before the first that is trained on: what an answer is generated from."""
     ids: list[int] = row.tokens.input_ids[: row.tokens.prompt_tokens].tolist()
     return ids
 
 
-def _expected(row: Row, tokenizer: Any) -> str:
-    """Return the text of the answer that follows the prompt."""
+def expected_answer(row: Row) -> str:
+    """Return the text that follows `prompt_of(row)`, whole even where the row is cut."""
     if row.example.messages:
-        return next(m.content for m in row.example.messages if m.role == "assistant")
+        return next(turn.content for turn in row.example.messages if turn.role == "assistant")
     return row.example.completion

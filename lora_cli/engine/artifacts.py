@@ -1,21 +1,23 @@
-"""What a run leaves behind: the adapter, its card, the loss curve and a report."""
+"""What a run leaves behind: its result, the adapter and where it came from, the loss curve."""
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lora_cli import __version__
 from lora_cli.engine.metrics import read_metrics
-from lora_cli.files import new_folder, write_text
-from lora_cli.plan.run_plan import RunPlan
+from lora_cli.files import new_folder, write_bytes, write_text
+from lora_cli.plan.run_plan import ModelPlan, RunPlan
 
 ORIGIN = "loracli.json"
 """Written beside the adapter: which base it was trained on, and by which plan."""
 
-PACKAGES = ("loracli", "torch", "transformers", "peft", "accelerate")
+PACKAGES = ("torch", "transformers", "peft", "accelerate")
 
 
 @dataclass(frozen=True)
@@ -40,58 +42,68 @@ class RunResult:
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
-def write_adapter(folder: Path, model: Any, tokenizer: Any, plan: RunPlan, base: Path) -> None:
+def write_adapter(
+    folder: Path, model: Any, *, tokenizer: Any, plan: RunPlan, weights: Path
+) -> None:
     """Write the adapter so that plain peft loads it, tokenizer and chat template beside it."""
+    hub = plan.model.kind == "hub"
     config = model.peft_config["default"]
-    config.base_model_name_or_path = plan.model.name if plan.model.kind == "hub" else str(base)
-    config.revision = plan.model.revision if plan.model.kind == "hub" else None
-    origin = {
-        "base": plan.model.name,
+    config.base_model_name_or_path = plan.model.name if hub else str(weights)
+    config.revision = plan.model.revision if hub else None
+    config.target_modules = sorted(plan.adapter.peft_names)  # a set has no order to repeat
+    with new_folder(folder) as new:
+        model.save_pretrained(str(new), safe_serialization=True, save_embedding_layers=False)
+        tokenizer.save_pretrained(str(new))
+        write_text(new / ORIGIN, json.dumps(_origin(plan), indent=2) + "\n")
+        (new / "README.md").unlink(missing_ok=True)  # peft's empty card; ours is the run's
+
+
+def _origin(plan: RunPlan) -> dict[str, Any]:
+    return {
+        "base": base_name(plan.model),
         "base_fingerprint": plan.model.fingerprint,
         "quantization": plan.quantization.model_dump(),
         "plan_digest": plan.digest,
         "versions": versions(),
     }
-    with new_folder(folder) as new:
-        model.save_pretrained(str(new), safe_serialization=True)
-        tokenizer.save_pretrained(str(new))
-        write_text(new / ORIGIN, json.dumps(origin, indent=2) + "\n")
-        (new / "README.md").unlink(missing_ok=True)  # peft's empty card; ours is the run's
+
+
+def base_name(model: ModelPlan) -> str:
+    """Return a name that finds the base again from any folder of this machine."""
+    if model.kind == "hub" or model.name.startswith("package://"):
+        return model.name
+    return model.gguf if model.kind == "gguf" and model.gguf else model.folder
 
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that decide a result."""
-    return {package: version(package) for package in PACKAGES}
+    return {"loracli": __version__, **{package: version(package) for package in PACKAGES}}
 
 
-def write_loss_curve(folder: Path) -> None:
-    """Draw metrics.jsonl as loss.png: training loss by step, its trend, and evaluation loss."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
+def write_loss_curve(metrics: Path, picture: Path) -> None:
+    """Draw a metrics file as PNG: training loss by step, its trend, and evaluation loss."""
     from matplotlib.figure import Figure
 
-    metrics = read_metrics(folder / "metrics.jsonl")
-    steps = [line for line in metrics if line["kind"] == "step"]
-    evaluations = [line for line in metrics if line["kind"] == "evaluation"]
+    lines = read_metrics(metrics)
+    steps, losses = _series(lines, "step")
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    losses = [line["loss"] for line in steps]
-    numbers = [line["step"] for line in steps]
-    axes.plot(numbers, losses, color="#9bb7d4", linewidth=1, label="training, each step")
-    axes.plot(numbers, _smoothed(losses), color="#1f4e79", linewidth=2, label="training, trend")
-    if evaluations:
-        axes.plot(
-            [line["step"] for line in evaluations],
-            [line["loss"] for line in evaluations],
-            color="#c0504d",
-            marker="o",
-            label="evaluation",
-        )
+    axes.plot(steps, losses, color="#9bb7d4", linewidth=1, label="training, each step")
+    axes.plot(steps, _smoothed(losses), color="#1f4e79", linewidth=2, label="training, trend")
+    evaluated, evaluations = _series(lines, "evaluation")
+    if evaluated:
+        axes.plot(evaluated, evaluations, color="#c0504d", marker="o", label="evaluation")
     axes.set(xlabel="step", ylabel="loss (nats a supervised token)", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(folder / "loss.png", dpi=120)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=120)
+    write_bytes(picture, png.getvalue())
+
+
+def _series(lines: list[dict[str, Any]], kind: str) -> tuple[list[int], list[float]]:
+    chosen = [line for line in lines if line["kind"] == kind]
+    return [line["step"] for line in chosen], [line["loss"] for line in chosen]
 
 
 def _smoothed(values: list[float], share: float = 0.9) -> list[float]:

@@ -9,85 +9,82 @@ import json
 import random
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_cli.engine.progress import Progress
+from lora_cli.engine.update import Trainables
 from lora_cli.errors import RunError
 from lora_cli.files import new_folder, sha256_of_file, write_text
+from lora_cli.model.adapter import adapter_state, load_adapter_state
 
 MANIFEST = "manifest.json"
+ADAPTER = "adapter.safetensors"
+BEST = "best_adapter.safetensors"
 
 
 @dataclass
-class Progress:
-    """How far a run is: steps done, and the best evaluation so far."""
+class State:
+    """Where a run stands: its figures, and the adapter's tensors at the best evaluation so far."""
 
-    step: int = 0
-    best_loss: float | None = None
-    best_step: int = 0
-    evaluations_since_best: int = 0
+    progress: Progress
+    best: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True)
-class Trainables:
-    """What training changes: the adapter's model, the optimizer and the schedule."""
-
-    model: Any
-    optimizer: Any
-    scheduler: Any
-
-
-def save_checkpoint(
-    folder: Path,
-    trained: Trainables,
-    progress: Progress,
-    *,
-    best: dict[str, Any] | None,
-    digest: str,
-) -> Path:
-    """Write `folder`/step-NNNNNN with adapter, best adapter, optimizer, schedule and RNG."""
+def save_checkpoint(folder: Path, trained: Trainables, state: State, *, digest: str) -> Path:
+    """Write and return `folder`/step-NNNNNN: adapters, optimizer, schedule and random state."""
     import torch
     from safetensors.torch import save_file
 
-    target = folder / f"step-{progress.step:06d}"
+    target = folder / f"step-{state.progress.step:06d}"
     with new_folder(target) as new:
-        save_file(adapter_state(trained.model), new / "adapter.safetensors")
-        if best is not None:
-            save_file(best, new / "best_adapter.safetensors")
+        save_file(adapter_state(trained.model), new / ADAPTER)
+        if state.best is not None:
+            save_file(state.best, new / BEST)
         torch.save(trained.optimizer.state_dict(), new / "optimizer.pt")
         torch.save(_random_state(), new / "random.pt")
-        state = {"digest": digest, "scheduler": trained.scheduler.state_dict(), **vars(progress)}
-        (new / "state.json").write_text(json.dumps(state, indent=2), "utf-8")
+        small = {
+            "digest": digest,
+            "progress": asdict(state.progress),
+            "scheduler": trained.scheduler.state_dict(),
+            "scaler": trained.scaler.state_dict(),
+        }
+        write_text(new / "state.json", json.dumps(small, indent=2))
         digests = {path.name: sha256_of_file(path) for path in sorted(new.iterdir())}
         write_text(new / MANIFEST, json.dumps(digests, indent=2))
     return target
 
 
-def load_checkpoint(folder: Path, trained: Trainables, digest: str) -> tuple[Progress, Any]:
-    """Put a checkpoint's state into `trained`; return progress and the best adapter's tensors.
+def load_checkpoint(folder: Path, trained: Trainables, *, digest: str) -> State:
+    """Put a checkpoint back into `trained`, and return where the run stands.
 
     Raises:
         RunError: the checkpoint belongs to another plan.
     """
     import torch
-    from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    state = json.loads((folder / "state.json").read_text("utf-8"))
-    if state.pop("digest") != digest:
-        raise RunError(f"{folder.name} belongs to another plan", str(folder))
-    set_peft_model_state_dict(trained.model, load_file(folder / "adapter.safetensors"))
+    small = json.loads((folder / "state.json").read_text("utf-8"))
+    if small["digest"] != digest:
+        raise RunError("belongs to another plan", str(folder))
+    load_adapter_state(trained.model, load_file(folder / ADAPTER))
     trained.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
-    trained.scheduler.load_state_dict(state.pop("scheduler"))
+    trained.scheduler.load_state_dict(small["scheduler"])
+    trained.scaler.load_state_dict(small["scaler"])
     _set_random_state(torch.load(folder / "random.pt", weights_only=True))
-    best = folder / "best_adapter.safetensors"
-    return Progress(**state), load_file(best) if best.is_file() else None
+    best = folder / BEST
+    return State(Progress(**small["progress"]), load_file(best) if best.is_file() else None)
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint whose files are all there and unchanged."""
-    return next((path for path in reversed(_checkpoints(folder)) if is_whole(path)), None)
+def newest_checkpoint(folder: Path) -> tuple[Path | None, list[Path]]:
+    """Return the newest whole checkpoint, and the damaged ones that are newer."""
+    damaged: list[Path] = []
+    for path in reversed(checkpoints(folder)):
+        if is_whole(path):
+            return path, damaged
+        damaged.append(path)
+    return None, damaged
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -95,28 +92,22 @@ def is_whole(checkpoint: Path) -> bool:
     try:
         digests = json.loads((checkpoint / MANIFEST).read_text("utf-8"))
         return all(sha256_of_file(checkpoint / name) == sha for name, sha in digests.items())
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return False
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:
     """Delete all but the `keep` newest checkpoints."""
-    for path in _checkpoints(folder)[:-keep]:
+    for path in checkpoints(folder)[:-keep]:
         shutil.rmtree(path)
 
 
-def adapter_state(model: Any) -> dict[str, Any]:
-    """Return the adapter's tensors under the names that peft saves, on the CPU, copied."""
-    from peft import get_peft_model_state_dict
-
-    state = get_peft_model_state_dict(model)
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-
-
-def _checkpoints(folder: Path) -> list[Path]:
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in `folder`, oldest first."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if re.fullmatch(r"step-\d{6,}", path.name))
+    found = [path for path in folder.iterdir() if re.fullmatch(r"step-\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def _random_state() -> dict[str, Any]:

@@ -35,7 +35,8 @@ def evaluate(
     """
     import torch
 
-    mine = sorted(rows, key=lambda row: -row.tokens.input_ids.size)[runtime.rank :: runtime.processes]
+    longest_first = sorted(rows, key=lambda row: -row.tokens.input_ids.size)
+    mine = longest_first[runtime.rank :: runtime.processes]
     totals = torch.zeros(3, dtype=torch.float64, device=runtime.device)
     with evaluating(model):
         for start in range(0, len(mine), batch_size):

@@ -12,18 +12,37 @@ if TYPE_CHECKING:
     import torch
 
 
-def check_finite(step: int, *, loss: float, gradient_norm: float) -> None:
-    """Raise if a step's loss or gradient is not a number: the weights are still the last good ones.
+def check_loss(step: int, loss: float) -> None:
+    """Raise if a step's loss is not a number: the weights are still the last good ones.
 
     Raises:
-        GuardTrippedError: naming what is not finite.
+        GuardTrippedError: saying which step.
     """
     if not math.isfinite(loss):
         hint = "lower training.learning_rate, or train in bfloat16 or float32"
         raise GuardTrippedError(f"the loss of step {step} is {loss}", hint=hint)
-    if not math.isfinite(gradient_norm):
+
+
+def check_gradient_norm(step: int, norm: float) -> None:
+    """Raise if a step's gradient is not a number: the weights are still the last good ones.
+
+    Raises:
+        GuardTrippedError: saying which step.
+    """
+    if not math.isfinite(norm):
         hint = "lower training.learning_rate or raise training.warmup_ratio"
-        raise GuardTrippedError(f"the gradient norm of step {step} is {gradient_norm}", hint=hint)
+        raise GuardTrippedError(f"the gradient norm of step {step} is {norm}", hint=hint)
+
+
+def check_evaluation_loss(step: int, loss: float) -> None:
+    """Raise if an evaluation's loss is not a number: it could not be compared with any other.
+
+    Raises:
+        GuardTrippedError: saying after which step.
+    """
+    if not math.isfinite(loss):
+        message = f"the evaluation loss after step {step} is {loss}"
+        raise GuardTrippedError(message, hint="lower training.learning_rate")
 
 
 def check_gradients_reach(parameters: Iterable[tuple[str, torch.nn.Parameter]]) -> None:

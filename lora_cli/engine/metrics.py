@@ -7,10 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lora_cli.errors import RunError
 from lora_cli.events import Evaluated, Event, StepDone
 from lora_cli.files import write_text
 
-KINDS = {StepDone: "step", Evaluated: "evaluation"}
+KINDS: dict[type, str] = {StepDone: "step", Evaluated: "evaluation"}
 
 
 class MetricsFile:
@@ -24,20 +25,29 @@ class MetricsFile:
 
     def write(self, event: Event) -> None:
         """Append the event if it is a measurement."""
-        kind = KINDS.get(type(event))  # type: ignore[call-overload]
+        kind = KINDS.get(type(event))
         if kind:
+            line = json.dumps({"kind": kind, **asdict(event)}, allow_nan=False)
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"kind": kind, **asdict(event)}) + "\n")
+                file.write(line + "\n")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a metrics file; a half-written last line is left out."""
-    lines: list[dict[str, Any]] = []
+    """Return the lines of a metrics file; a last line that was only half written is left out.
+
+    Raises:
+        RunError: another line is no measurement.
+    """
     if not path.is_file():
-        return lines
-    for text in path.read_text("utf-8").splitlines():
+        return []
+    *lines, _half = path.read_text("utf-8").split("\n")
+    measurements = []
+    for number, text in enumerate(lines, 1):
         try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
-    return lines
+            measurement = json.loads(text)
+            measurement["step"], measurement["kind"]
+        except (ValueError, TypeError, KeyError):
+            message = f"line {number} is no measurement"
+            raise RunError(message, str(path), "mend or delete the line") from None
+        measurements.append(measurement)
+    return measurements

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lora_cli.errors import PlanError
 from lora_cli.facts.model_source import ModelSource
@@ -30,14 +30,18 @@ class BaseModelFacts:
     architecture: str
     model_type: str
     parameters: int
-    stored_dtype: str
+    vocabulary: int
+    """Rows of the embedding: token ids are below it."""
     context_length: int | None
     tied_embeddings: bool
-    weights: Literal["safetensors", "pickle", "gguf", "none"]
     linears: tuple[LinearFacts, ...]
     """Every linear layer but the output head, in the model's order."""
     other_modules: tuple[str, ...]
-    """Names of the other modules that hold parameters, for error texts."""
+    """Names of all other modules, the output head among them."""
+    fused_experts: tuple[str, ...]
+    """Modules that hold the weights of several experts in one tensor: no linear layers."""
+    attention_kernels: tuple[str, ...]
+    """The attention kernels that the architecture knows, of those that a recipe can name."""
 
 
 def probe_base_model(source: ModelSource, *, trust_remote_code: bool) -> BaseModelFacts:
@@ -47,19 +51,22 @@ def probe_base_model(source: ModelSource, *, trust_remote_code: bool) -> BaseMod
         PlanError: the config is broken, or is no causal language model that transformers knows.
     """
     config = _load_config(source.folder, trust_remote_code)
+    _check_decoder(config)
     model = _build_on_meta(config, trust_remote_code)
     linears, others = _modules(model)
+    text_config = config.get_text_config()
     return BaseModelFacts(
         source=source,
         architecture=type(model).__name__,
         model_type=config.model_type,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        stored_dtype=str(getattr(config, "dtype", None) or "float32").removeprefix("torch."),
-        context_length=getattr(config, "max_position_embeddings", None),
-        tied_embeddings=bool(getattr(config, "tie_word_embeddings", False)),
-        weights=_weights_kind(source),
+        vocabulary=model.get_input_embeddings().weight.shape[0],
+        context_length=getattr(text_config, "max_position_embeddings", None),
+        tied_embeddings=_is_tied(model),
         linears=linears,
         other_modules=others,
+        fused_experts=_fused_experts(model),
+        attention_kernels=_attention_kernels(model),
     )
 
 
@@ -68,29 +75,47 @@ def _load_config(folder: Path, trust_remote_code: bool) -> Any:
 
     try:
         return AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().split("\n")[0]
-        hint = ""
+    except Exception as error:  # a config is anyone's JSON, and breaks its reader in any way
+        reason, hint = _first_line(error), ""
         if "trust_remote_code" in str(error):
             reason = "the model comes with Python code of its own"
             hint = "read that code; if you trust it, set `model.trust_remote_code: true`"
         raise PlanError(f"the config in {folder} cannot be used: {reason}", hint=hint) from error
 
 
-def _build_on_meta(config: Any, trust_remote_code: bool) -> torch.nn.Module:
+def _check_decoder(config: Any) -> None:
+    """Refuse models whose weights hold no causal language model.
+
+    transformers builds one from an encoder's config too, and makes up the weights of its head.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    hint = "name a decoder model, such as a Llama or Qwen"
+    known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    classes = getattr(config, "architectures", None) or []
+    if classes and "AutoModelForCausalLM" not in (getattr(config, "auto_map", None) or {}):
+        if not known.intersection(classes):
+            raise PlanError(f"`{classes[0]}` is not a causal language model", hint=hint)
+    elif getattr(config, "is_decoder", True) is False:
+        raise PlanError(f"`{config.model_type}` is an encoder, not a decoder", hint=hint)
+
+
+def _build_on_meta(config: Any, trust_remote_code: bool) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
     try:
         with torch.device("meta"):
-            model: torch.nn.Module = AutoModelForCausalLM.from_config(
-                config, trust_remote_code=trust_remote_code
-            )
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0][:300]
-        message = f"`{config.model_type}` cannot be built as a causal language model: {reason}"
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except Exception as error:  # a config is anyone's JSON, and breaks the model in any way
+        kind = config.model_type
+        message = f"`{kind}` cannot be built as a causal language model: {_first_line(error)}"
         raise PlanError(message, hint="name a decoder model, such as a Llama or Qwen") from error
-    return model
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().split("\n")
+    return lines[0][:300] or type(error).__name__
 
 
 def _modules(model: Any) -> tuple[tuple[LinearFacts, ...], tuple[str, ...]]:
@@ -104,29 +129,26 @@ def _modules(model: Any) -> tuple[tuple[LinearFacts, ...], tuple[str, ...]]:
             linears.append(LinearFacts(name, module.in_features, module.out_features))
         elif isinstance(module, Conv1D):
             linears.append(LinearFacts(name, module.weight.shape[0], module.weight.shape[1]))
-        elif next(module.parameters(recurse=False), None) is not None:
+        elif name:
             others.append(name)
     return tuple(linears), tuple(others)
 
 
-def _weights_kind(source: ModelSource) -> Literal["safetensors", "pickle", "gguf", "none"]:
-    if source.kind == "gguf":
-        return "gguf"
-    names = _weight_file_names(source)
-    if any(name.endswith(".safetensors") for name in names):
-        return "safetensors"
-    return "pickle" if any(name.endswith(".bin") for name in names) else "none"
+def _is_tied(model: Any) -> bool:
+    """Return whether the output head is the embedding, as built and not as the config says."""
+    head = model.get_output_embeddings()
+    return head is not None and head.weight is model.get_input_embeddings().weight
 
 
-def _weight_file_names(source: ModelSource) -> list[str]:
-    """Return the names of the weight files, on disk or on the hub."""
-    local = [path.name for path in source.folder.iterdir() if path.suffix in (".safetensors", ".bin")]
-    if local or source.kind != "hub":
-        return local
-    from huggingface_hub import HfApi
-
-    return [
+def _fused_experts(model: torch.nn.Module) -> tuple[str, ...]:
+    return tuple(
         name
-        for name in HfApi().list_repo_files(source.hub_id, revision=source.revision)
-        if name.endswith((".safetensors", ".bin"))
-    ]
+        for name, module in model.named_modules()
+        if any(parameter.ndim == 3 for parameter in module.parameters(recurse=False))
+        and "expert" in name.lower()
+    )
+
+
+def _attention_kernels(model: Any) -> tuple[str, ...]:
+    flags = {"sdpa": "_supports_sdpa", "flash_attention_2": "_supports_flash_attn"}
+    return ("eager", *(kernel for kernel, flag in flags.items() if getattr(model, flag, False)))

@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import time
 from pathlib import Path
 
-from lora_cli.files import sha256_of_file, write_text
+from lora_cli.errors import PlanError
+from lora_cli.files import sha256_of_file, sha256_of_text, write_text
+
+SMALL_BYTES = 1 << 20
+"""Files up to this size are read in a moment, and not worth a memo."""
+SETTLED_SECONDS = 2.0
+"""A file changed this recently may change again without a new time stamp."""
 
 
 def cache_folder(name: str) -> Path:
-    """Return (and make) a folder of the cache: `$LORACLI_CACHE`, or `~/.cache/loracli`."""
+    """Return (and make) a folder of the cache: `$LORACLI_CACHE`, or `~/.cache/loracli`.
+
+    Raises:
+        PlanError: it cannot be made.
+    """
     root = os.environ.get("LORACLI_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = (Path(root) if root else Path(base) / "loracli") / name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = (Path(root).expanduser() if root else Path(base) / "loracli") / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"the cache cannot be written: {error.strerror}"
+        hint = "name a folder that can be, with LORACLI_CACHE"
+        raise PlanError(message, str(folder), hint) from error
     return folder
 
 
 def cached_sha256(path: Path) -> str:
-    """Return a large file's sha256, read once for each (path, size, time of change)."""
+    """Return a file's sha256; a large file is read once for each state of it.
+
+    Its state is where it lies, its size, its inode and the times of its changes.
+    """
     status = path.stat()
-    state = f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}"
-    entry = cache_folder("digests") / hashlib.sha256(state.encode()).hexdigest()
-    if entry.is_file():
-        return entry.read_text("utf-8")
+    if status.st_size <= SMALL_BYTES:
+        return sha256_of_file(path)
+    changes = f"{status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns}"
+    state = f"{path.resolve()}\n{status.st_size} {changes}"
+    memo = cache_folder("digests") / sha256_of_text(state)
+    if memo.is_file():
+        return memo.read_text("utf-8")
     digest = sha256_of_file(path)
-    write_text(entry, digest)
+    if time.time() - status.st_ctime > SETTLED_SECONDS:
+        write_text(memo, digest)
     return digest

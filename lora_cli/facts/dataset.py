@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DroppedRow:
-    """A row that is not used: where it stands (lines count from 1) and why."""
+    """A row that is not used: where it stands (lines and columns count from 1) and why."""
 
     file: str
     line: int
     reason: str
+    column: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class SourceFacts:
     rows: int
     kept: int
     dropped: tuple[DroppedRow, ...]
+    unused_columns: tuple[str, ...] = ()
+    """Columns that rows have and the format does not read."""
 
     def __post_init__(self) -> None:
         assert self.rows == self.kept + len(self.dropped), "a row was lost"
@@ -55,3 +58,5 @@ class DatasetFacts:
     evaluation_source: SourceFacts | None
     train: TokenFacts
     evaluation: TokenFacts | None
+    highest_token_id: int
+    """Of all rows; the model's vocabulary must reach it."""

@@ -42,9 +42,10 @@ def _write_description(path: Path, folder: Path) -> None:
     except ImportError as error:
         message = "reading GGUF needs the package `gguf`"
         raise MissingDependencyError(message, hint="pip install gguf") from error
-    except (ValueError, KeyError, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise PlanError(f"{path.name} cannot be read as a model: {reason}") from error
+    except Exception as error:  # a broken file breaks its readers in any way
+        reason = (str(error) or type(error).__name__).split("\n")[0]
+        hint = "its architecture is not known to transformers, or the download is broken"
+        raise PlanError(f"{path} cannot be read as a model: {reason}", hint=hint) from error
     architectures = getattr(config, "architectures", None)
     config.architectures = architectures or [_causal_class_name(config)]
     config.save_pretrained(folder)

@@ -1,21 +1,32 @@
 """A model's name in a recipe → the local folder that holds its config and tokenizer.
 
 Four kinds of name: a hub id, a local folder, a `.gguf` file, and `package://module/file.gguf`
-(weights inside an installed Python package, which is never imported). Weights are not read here.
+(weights inside an installed Python package, which is never imported). Weights are only hashed here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from lora_cli.errors import PlanError
+from lora_cli.facts.cache import cached_sha256
+from lora_cli.facts.gguf import describe_gguf
+from lora_cli.facts.hub import CONFIG_FILES, download, find_on_hub
+
+__all__ = ["CONFIG_FILES", "ModelSource", "Weights", "download", "find_model"]
 
 PACKAGE_PREFIX = "package://"
-CONFIG_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.py"]
+Weights = Literal["safetensors", "pickle", "gguf", "none"]
+
+_NAME_HINT = (
+    "a model is a hub id (owner/name), a folder, a .gguf file, or package://module/file.gguf"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +40,13 @@ class ModelSource:
     folder: Path
     fingerprint: str
     """What the model is, wherever it lies: equal fingerprints, equal weights."""
+    weights: Weights
     gguf: Path | None = None
     hub_id: str = ""
     revision: str = ""
+    """The commit, for a model on the hub."""
+    evidence: str = ""
+    """How a hub revision became its commit."""
 
 
 def find_model(name: str, *, revision: str | None, base_dir: Path) -> ModelSource:
@@ -40,6 +55,15 @@ def find_model(name: str, *, revision: str | None, base_dir: Path) -> ModelSourc
     Raises:
         PlanError: there is no such model, or the hub cannot be reached.
     """
+    try:
+        return _find(name, revision or "main", base_dir)
+    except (OSError, RuntimeError, ValueError) as error:
+        # no permission, a name too long for any file system, a `~user` that does not exist
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PlanError(f"the model `{name[:200]}` cannot be opened: {reason}") from error
+
+
+def _find(name: str, revision: str, base_dir: Path) -> ModelSource:
     if name.startswith(PACKAGE_PREFIX):
         return _gguf(_inside_package(name), name)
     path = (base_dir / Path(name).expanduser()).resolve()
@@ -49,10 +73,7 @@ def find_model(name: str, *, revision: str | None, base_dir: Path) -> ModelSourc
         return _folder(path, name)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise PlanError(_absent(name, path), hint=_NAME_HINT)
-    return _hub(name, revision or "main", path)
-
-
-_NAME_HINT = "a model is a hub id (owner/name), a folder, a .gguf file, or package://module/file.gguf"
+    return _hub(name, revision, path)
 
 
 def _absent(name: str, path: Path) -> str:
@@ -60,14 +81,11 @@ def _absent(name: str, path: Path) -> str:
 
 
 def _gguf(path: Path, name: str) -> ModelSource:
-    from lora_cli.facts.cache import cached_sha256
-    from lora_cli.facts.gguf import describe_gguf
-
     if not path.is_file():
         raise PlanError(_absent(name, path), hint=_NAME_HINT)
     digest = cached_sha256(path)
     folder = describe_gguf(path, digest)
-    return ModelSource("gguf", folder, f"gguf:sha256:{digest}", gguf=path)
+    return ModelSource("gguf", folder, f"gguf:sha256:{digest}", "gguf", gguf=path)
 
 
 def _inside_package(name: str) -> Path:
@@ -79,8 +97,9 @@ def _inside_package(name: str) -> Path:
     folder = Path(next(iter(spec.submodule_search_locations)))
     path = folder / rest
     if not rest.endswith(".gguf") or not path.is_file():
-        held = ", ".join(sorted(entry.name for entry in folder.glob("*.gguf"))) or "none"
-        raise PlanError(f"`{package}` has no file `{rest}`", hint=f"its .gguf files: {held}")
+        held = ", ".join(sorted(str(p.relative_to(folder)) for p in folder.rglob("*.gguf")))
+        message = f"the package `{package}` holds no file `{rest}`"
+        raise PlanError(message, hint=f"GGUF files in it: {held or 'none'}")
     return path
 
 
@@ -89,68 +108,43 @@ def _folder(path: Path, name: str) -> ModelSource:
         ggufs = sorted(entry.name for entry in path.glob("*.gguf"))
         hint = f"name the file: {name}/{ggufs[0]}" if ggufs else "a model folder has a config.json"
         raise PlanError(f"`{name}` is a folder without config.json", hint=hint)
-    return ModelSource("folder", path, f"folder:sha256:{fingerprint_folder(path)}")
+    weights = weights_kind(entry.name for entry in path.iterdir())
+    return ModelSource("folder", path, f"folder:sha256:{fingerprint_folder(path)}", weights)
 
 
 def fingerprint_folder(folder: Path) -> str:
-    """Return a digest of config and weights that reads 256 KiB of each weight file, not all of it.
+    """Return a digest of a model's config and weights, whatever the folder is called.
 
-    Of each file: name, size, the first 64 KiB (a safetensors header) and 48 blocks of 4 KiB evenly
-    spread; other weights of the same shapes give another digest, in the time of a few seeks.
+    Files are read once for each change of theirs (`cached_sha256`), several at a time.
     """
-    digest = hashlib.sha256()
-    weights = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin"))
-    for path in [folder / "config.json", *weights]:
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(64 * 1024))
-            for block in range(48):
-                file.seek(size * block // 48)
-                digest.update(file.read(4096))
-    return digest.hexdigest()
+    weights = sorted(entry for entry in folder.iterdir() if _kind_of(entry.name) != "none")
+    files = [folder / "config.json", *weights]
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(cached_sha256, files)
+        lines = [f"{file.name} {digest}\n" for file, digest in zip(files, digests, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def weights_kind(names: Iterable[str]) -> Weights:
+    """Return the kind of weights that transformers would read among these files."""
+    kinds = {_kind_of(name) for name in names}
+    return "safetensors" if "safetensors" in kinds else "pickle" if "pickle" in kinds else "none"
+
+
+def _kind_of(name: str) -> Weights:
+    if name.endswith(".safetensors"):
+        return "safetensors" if name.startswith("model") else "none"
+    return "pickle" if name.startswith("pytorch_model") and name.endswith(".bin") else "none"
 
 
 def _hub(name: str, revision: str, path: Path) -> ModelSource:
-    folder = Path(download(name, revision, CONFIG_FILES, path))
-    commit = folder.name
-    return ModelSource("hub", folder, f"hub:{name}@{commit}", hub_id=name, revision=commit)
-
-
-def download(name: str, revision: str, patterns: list[str], looked_at: Path | None = None) -> str:
-    """Return the local snapshot of a hub repository's files that match `patterns`.
-
-    Raises:
-        PlanError: not in the cache and the hub cannot be reached, or there is no such repository.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
+    found = find_on_hub(name, revision, also=f"; no such local folder either ({path})")
+    return ModelSource(
+        kind="hub",
+        folder=found.folder,
+        fingerprint=f"hub:{name}@{found.commit}",
+        weights=weights_kind(found.files),
+        hub_id=name,
+        revision=found.commit,
+        evidence=found.evidence,
     )
-
-    local = f"; no such local folder either ({looked_at})" if looked_at else ""
-    failures: dict[type[Exception], tuple[str, str]] = {
-        GatedRepoError: (f"`{name}` is gated", "accept its terms on the hub, then `hf auth login`"),
-        RepositoryNotFoundError: (f"the hub has no model `{name}`{local}", _NAME_HINT),
-        RevisionNotFoundError: (f"`{name}` has no revision `{revision}`", "see its branches and tags"),
-        LocalEntryNotFoundError: (f"`{name}` is not in the local cache and the hub cannot be "
-                                  f"reached{local}", _OFFLINE_HINT),
-    }
-    try:
-        return snapshot_download(name, revision=revision, allow_patterns=patterns, etag_timeout=10)
-    except (*failures, HfHubHTTPError, OSError, ValueError) as error:
-        for kind, (message, hint) in failures.items():
-            if isinstance(error, kind):
-                raise PlanError(message, hint=hint) from error
-        reason = str(error).strip().split("\n")[0]
-        raise PlanError(f"`{name}` cannot be fetched: {reason}", hint=_OFFLINE_HINT) from error
-
-
-_OFFLINE_HINT = (
-    "connect once, or name a local folder or .gguf file; HF_HUB_OFFLINE=1 says not to try the network"
-)
-

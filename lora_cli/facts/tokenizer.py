@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_cli.errors import PlanError
+from lora_cli.files import sha256_of_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,10 +23,27 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> PreTrainedTokeni
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise PlanError(f"the tokenizer in {folder} cannot be loaded: {reason}") from error
+    except Exception as error:  # a broken file breaks its readers in any way
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+        hint = "the folder needs the tokenizer's own files, tokenizer.json among them"
+        raise PlanError(
+            f"the tokenizer in {folder} cannot be loaded: {reason}", hint=hint
+        ) from error
     if tokenizer.eos_token_id is None:
         message = "the tokenizer has no end-of-sequence token: a model trained with it never stops"
         raise PlanError(message, hint='set "eos_token" in its tokenizer_config.json')
     return tokenizer
+
+
+def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a digest of how a text becomes tokens: vocabulary, rules and special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    named = json.dumps(tokenizer.special_tokens_map, sort_keys=True, default=str)
+    return sha256_of_text(rules + named)
+
+
+def chat_template_sha256(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return a digest of the chat template (or templates); None if there is none."""
+    template = tokenizer.chat_template
+    return sha256_of_text(json.dumps(template, sort_keys=True)) if template else None

@@ -35,7 +35,8 @@ def _message(turn: Any, number: int) -> Message:
         raise RowProblemError(f"turn {number} ({role}) has no text in `content`")
     unknown = sorted(set(turn) - {"role", "content"})
     if unknown:
-        raise RowProblemError(f"turn {number} has fields that would be ignored: {', '.join(unknown)}")
+        fields = ", ".join(f"`{field}`" for field in unknown)
+        raise RowProblemError(f"turn {number} has fields that would be ignored: {fields}")
     if role == "assistant" and not content.strip():
         raise RowProblemError(f"turn {number}: the assistant's answer is empty")
     return Message(role=role, content=content)

@@ -12,6 +12,4 @@ class PromptCompletion:
 
     def example(self, row: Row) -> Example:
         """Return the pair as it stands, white space included."""
-        return Example(
-            prompt=text_column(row, "prompt"), completion=text_column(row, "completion")
-        )
+        return Example(prompt=text_column(row, "prompt"), completion=text_column(row, "completion"))

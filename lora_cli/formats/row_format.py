@@ -32,6 +32,13 @@ class Example:
     prompt: str = ""
     completion: str = ""
 
+    @property
+    def answer(self) -> str:
+        """Return the text expected after the prompt: the first answer, or the completion."""
+        if self.messages:
+            return next(turn.content for turn in self.messages if turn.role == "assistant")
+        return self.completion
+
 
 class RowProblemError(ValueError):
     """This row cannot be used; the text says why, the caller knows file and line."""
@@ -40,8 +47,9 @@ class RowProblemError(ValueError):
 class RowFormat(Protocol):
     """One way to lay out a row."""
 
-    columns: Set[str]
-    """The columns whose presence identifies the format."""
+    @property
+    def columns(self) -> Set[str]:
+        """Return the columns whose presence identifies the format."""
 
     def example(self, row: Row) -> Example:
         """Return the row as an example.
@@ -57,7 +65,13 @@ def text_column(row: Row, column: str) -> str:
         raise RowProblemError(f"column `{column}` is missing")
     value = row[column]
     if not isinstance(value, str):
-        raise RowProblemError(f"column `{column}` holds {type(value).__name__}, not text")
+        raise RowProblemError(f"column `{column}` holds {kind_of(value)}, not text")
     if not value.strip():
         raise RowProblemError(f"column `{column}` is empty")
     return value
+
+
+def kind_of(value: Any) -> str:
+    """Return what a JSON value is, in words."""
+    names = {dict: "a mapping", list: "a list", str: "text", bool: "true or false"}
+    return "null" if value is None else names.get(type(value), "a number")

@@ -1,38 +1,36 @@
 """What an adapter's folder holds: its base, and the pairs (A, B) with their scaling.
 
 Reads peft's own files; `loracli.json` beside them, where there is one, names the base that was
-really used. Knows plain LoRA and rsLoRA; anything else is refused, never half merged.
+really used. Every tensor belongs to a pair, or the folder is refused: nothing is half merged.
 """
 
 from __future__ import annotations
 
-import json
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_cli.errors import MergeError
+from lora_cli.errors import MergeError, PlanError
 from lora_cli.facts.model_source import ModelSource, find_model
+from lora_cli.merge.adapter_config import CONFIG, AdapterConfig, read_config, read_json
 
 if TYPE_CHECKING:
     import torch
 
-CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
 ORIGIN = "loracli.json"
 PREFIX = "base_model.model."
+SIDE_A, SIDE_B = ".lora_A.weight", ".lora_B.weight"
 
 
 @dataclass(frozen=True)
 class Update:
-    """ΔW = scaling · B·A for one weight of the base; A (rank, in), B (out, rank)."""
+    """ΔW = scaling · B·A for one module of the base; A (rank, in), B (out, rank)."""
 
     lora_a: torch.Tensor
     lora_b: torch.Tensor
     scaling: float
-    fan_in_fan_out: bool
-    """The base holds its weight as (in, out), so ΔW is transposed."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class AdapterFolder:
     path: Path
     base: ModelSource
     updates: dict[str, Update]
-    """By the name of the base's weight tensor."""
+    """By the name of the base's module."""
 
 
 def find_adapter(path: Path) -> Path:
@@ -54,7 +52,7 @@ def find_adapter(path: Path) -> Path:
     for folder in (path, path / "adapter"):
         if (folder / CONFIG).is_file():
             return folder
-    hint = f"a run directory, or a folder with {CONFIG}"
+    hint = f"name a run directory, or a folder with {CONFIG}"
     raise MergeError("holds no adapter", str(path), hint)
 
 
@@ -65,52 +63,21 @@ def read_adapter(folder: Path) -> AdapterFolder:
         MergeError: the kind of adapter is not known, a tensor is left over or does not fit, or the
             base is not the one the adapter was trained on.
     """
-    config = _read_json(folder / CONFIG)
-    _check_kind(config, folder)
-    return AdapterFolder(folder, _base(folder, config), _updates(folder, config))
+    config = read_config(folder)
+    updates = _updates(folder / TENSORS, config)
+    return AdapterFolder(folder, _base(folder, config), updates)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise MergeError(f"cannot be read: {error}", str(path)) from error
-    if not isinstance(value, dict):
-        raise MergeError("is not a JSON mapping", str(path))
-    return value
-
-
-_REFUSED = {
-    "use_dora": "DoRA",
-    "modules_to_save": "modules trained in full",
-    "trainable_token_indices": "trained tokens",
-    "lora_bias": "biases on B",
-    "alora_invocation_tokens": "activated LoRA",
-    "target_parameters": "adapted parameters",
-    "layer_replication": "replicated layers",
-}
-
-
-def _check_kind(config: dict[str, Any], folder: Path) -> None:
-    where = str(folder / CONFIG)
-    if config.get("peft_type") != "LORA":
-        kind = config.get("peft_type")
-        raise MergeError(f"`{kind}` adapters are not merged by this version", where)
-    found = [what for key, what in _REFUSED.items() if config.get(key)]
-    if config.get("bias", "none") != "none":
-        found.append("trained biases")
-    if config.get("init_lora_weights") not in (True, False, None, "gaussian"):
-        found.append(f"initialisation {config['init_lora_weights']!r}, which changes the base")
-    if found:
-        raise MergeError(f"not merged by this version: {', '.join(found)}", where)
-
-
-def _base(folder: Path, config: dict[str, Any]) -> ModelSource:
-    origin = _read_json(folder / ORIGIN) if (folder / ORIGIN).is_file() else {}
-    name = origin.get("base") or config.get("base_model_name_or_path")
+def _base(folder: Path, config: AdapterConfig) -> ModelSource:
+    origin = read_json(folder / ORIGIN) if (folder / ORIGIN).is_file() else {}
+    _check_quantization(folder, origin)
+    name = origin.get("base") or config.base_name
     if not isinstance(name, str):
-        raise MergeError("does not name its base model", str(folder / CONFIG))
-    source = find_model(name, revision=config.get("revision"), base_dir=Path.cwd())
+        raise MergeError("does not name its base model", str(config.path))
+    try:
+        source = find_model(name, revision=config.revision, base_dir=Path.cwd())
+    except PlanError as error:
+        raise MergeError.from_problems(error.problems) from error
     planned = origin.get("base_fingerprint")
     if planned and planned != source.fingerprint:
         message = f"`{name}` is not the base that the adapter was trained on"
@@ -118,64 +85,58 @@ def _base(folder: Path, config: dict[str, Any]) -> ModelSource:
     return source
 
 
-def _updates(folder: Path, config: dict[str, Any]) -> dict[str, Update]:
+def _check_quantization(folder: Path, origin: Mapping[str, Any]) -> None:
+    quantization = origin.get("quantization") or {}
+    method = quantization.get("method", "none")
+    if method != "none":
+        message = (
+            f"was trained on a base in {method}: folded into the full-precision base it would "
+            "not be the model that was trained, and this version does not fold it otherwise"
+        )
+        raise MergeError(message, str(folder), "use the adapter with peft, on the quantized base")
+
+
+def _updates(file: Path, config: AdapterConfig) -> dict[str, Update]:
+    tensors = _load(file)
+    modules = [
+        name.removeprefix(PREFIX).removesuffix(SIDE_A)
+        for name in sorted(tensors)
+        if name.startswith(PREFIX) and name.endswith(SIDE_A)
+    ]
+    pairs = {f"{PREFIX}{module}{side}" for module in modules for side in (SIDE_A, SIDE_B)}
+    left = sorted(tensors.keys() - pairs)
+    if left:
+        message = f"{len(left)} of {len(tensors)} tensors would be lost, among them `{left[0]}`"
+        raise MergeError(message, str(file))
+    if not modules:
+        raise MergeError("holds no pair of lora_A and lora_B", str(file))
+    return {module: _update(tensors, module, config, file) for module in modules}
+
+
+def _load(file: Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        tensors = load_file(folder / TENSORS)
+        return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise MergeError(f"cannot be read: {error}", str(folder / TENSORS)) from error
-    updates = {}
-    for name in sorted(tensors):
-        if name.endswith(".lora_A.weight") and name.startswith(PREFIX):
-            module = name.removeprefix(PREFIX).removesuffix(".lora_A.weight")
-            updates[f"{module}.weight"] = _update(tensors, module, config, folder)
-    consumed = {
-        f"{PREFIX}{weight.removesuffix('.weight')}.lora_{side}.weight"
-        for weight in updates
-        for side in "AB"
-    }
-    left = sorted(tensors.keys() - consumed)
-    if left:
-        message = f"{len(left)} of {len(tensors)} tensors would be lost, among them `{left[0]}`"
-        raise MergeError(message, str(folder / TENSORS))
-    if not updates:
-        raise MergeError("holds no pair of lora_A and lora_B", str(folder / TENSORS))
-    return updates
+        hint = "adapters in pickle files (.bin) are not read; save it again with peft"
+        raise MergeError(f"cannot be read: {error}", str(file), hint) from error
 
 
 def _update(
-    tensors: dict[str, torch.Tensor], module: str, config: dict[str, Any], folder: Path
+    tensors: Mapping[str, torch.Tensor], module: str, config: AdapterConfig, file: Path
 ) -> Update:
-    where = str(folder / TENSORS)
-    lora_a = tensors[f"{PREFIX}{module}.lora_A.weight"]
-    lora_b = tensors.get(f"{PREFIX}{module}.lora_B.weight")
+    lora_a = tensors[f"{PREFIX}{module}{SIDE_A}"]
+    lora_b = tensors.get(f"{PREFIX}{module}{SIDE_B}")
     if lora_b is None:
-        raise MergeError(f"`{module}` has an A but no B", where)
+        raise MergeError(f"`{module}` has an A but no B", str(file))
     if lora_a.ndim != 2 or lora_b.ndim != 2 or lora_a.shape[0] != lora_b.shape[1]:
         shapes = f"A {tuple(lora_a.shape)}, B {tuple(lora_b.shape)}"
-        raise MergeError(f"`{module}`: {shapes} do not fit together", where)
+        raise MergeError(f"`{module}`: {shapes} do not fit together", str(file))
     if not (bool(lora_a.isfinite().all()) and bool(lora_b.isfinite().all())):
-        raise MergeError(f"`{module}` holds values that are not finite", where)
-    rank, alpha = _rank_and_alpha(module, config)
-    if rank != lora_a.shape[0]:
-        message = f"`{module}` has rank {lora_a.shape[0]}; its config says {rank}"
-        raise MergeError(message, where)
-    scaling = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
-    return Update(lora_a, lora_b, scaling, bool(config.get("fan_in_fan_out")))
-
-
-def _rank_and_alpha(module: str, config: dict[str, Any]) -> tuple[int, float]:
-    """Return the module's rank and alpha; patterns match as peft matches them."""
-    import re
-
-    def pattern(name: str, default: Any) -> Any:
-        for key, value in (config.get(name) or {}).items():
-            if re.match(rf"(.*\.)?({key})$", module):
-                return value
-        return default
-
-    return int(pattern("rank_pattern", config["r"])), float(
-        pattern("alpha_pattern", config["lora_alpha"])
-    )
+        raise MergeError(f"`{module}` holds values that are not finite", str(file))
+    if config.rank(module) != lora_a.shape[0]:
+        message = f"`{module}` has rank {lora_a.shape[0]}; its config says {config.rank(module)}"
+        raise MergeError(message, str(file))
+    return Update(lora_a, lora_b, config.scaling(module))

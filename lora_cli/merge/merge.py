@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_cli.errors import MergeError
+from lora_cli.errors import MergeError, PlanError, RunError
 from lora_cli.facts.model_source import ModelSource
 from lora_cli.files import new_folder
-from lora_cli.merge.adapter_folder import Update, find_adapter, read_adapter
+from lora_cli.merge.adapter_config import CONFIG, read_json
+from lora_cli.merge.adapter_folder import AdapterFolder, find_adapter, read_adapter
 from lora_cli.merge.fold import fold_shard
+from lora_cli.merge.layout import weight_updates
 from lora_cli.model.weights import fetch_weights
 
-TOKENIZER_FILES = ("tokenizer", "special_tokens", "chat_template", "vocab", "merges", "added_tokens")
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+TOKENIZER_FILES = (
+    "tokenizer",
+    "special_tokens",
+    "chat_template",
+    "vocab",
+    "merges",
+    "added_tokens",
+)
+COPIED = (".json", ".jinja", ".model", ".txt", ".py")
 
 
 @dataclass(frozen=True)
@@ -43,16 +54,20 @@ def merge_adapter(adapter_or_run: Path, output: Path) -> MergeResult:
         raise MergeError("exists already", str(output), "name another --output, or remove it")
     adapter = read_adapter(find_adapter(adapter_or_run))
     base = _base_folder(adapter.base)
-    with new_folder(output) as new:
-        _copy_config(base, adapter.path, new)
-        tensors, changed = _fold_shards(base, new, adapter.updates)
-        size = sum(path.stat().st_size for path in new.iterdir())
+    try:
+        with new_folder(output) as new:
+            _copy_config(base, adapter.path, new)
+            tensors, changed = _fold_shards(base, new, adapter)
+            size = sum(path.stat().st_size for path in new.iterdir())
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror or error}"
+        raise MergeError(reason, str(error.filename or output)) from error
     return MergeResult(
         adapter=str(adapter.path),
         base=str(base),
         output=str(output),
         tensors=tensors,
-        changed_tensors=len(changed),
+        changed_tensors=changed,
         adapter_tensors=2 * len(adapter.updates),
         bytes_written=size,
         seconds=time.perf_counter() - started,
@@ -60,45 +75,74 @@ def merge_adapter(adapter_or_run: Path, output: Path) -> MergeResult:
 
 
 def _base_folder(source: ModelSource) -> Path:
-    return fetch_weights(
-        source.kind,
-        source.folder,
-        name=source.hub_id,
-        revision=source.revision,
-        gguf=source.gguf,
-        allow_pickle=False,
-    )
+    try:
+        return fetch_weights(
+            source.kind,
+            source.folder,
+            name=source.hub_id,
+            revision=source.revision,
+            gguf=source.gguf,
+            allow_pickle=False,
+        )
+    except (PlanError, RunError) as error:
+        raise MergeError.from_problems(error.problems) from error
 
 
-def _fold_shards(
-    base: Path, new: Path, updates: Mapping[str, Update]
-) -> tuple[int, set[str]]:
-    shards = sorted(base.glob("*.safetensors"))
-    if not shards:
-        raise MergeError("has no safetensors weights", str(base))
-    tensors, changed = 0, set[str]()
+def _fold_shards(base: Path, new: Path, adapter: AdapterFolder) -> tuple[int, int]:
+    """Write every shard; return how many tensors there are, and how many are changed."""
+    shards = _shards(base)
+    stored = [name for shard in shards for name in _tensor_names(shard)]
+    updates = weight_updates(base, adapter.updates, stored)
+    changed: set[str] = set()
     for shard in shards:
-        count, names = fold_shard(shard, new / shard.name, updates)
-        tensors += count
-        changed |= names
-    left = sorted(updates.keys() - changed)
-    if left:
-        message = f"the base has no tensor for {len(left)} updates, among them `{left[0]}`"
-        raise MergeError(message, str(base), "is this the right base?")
-    return tensors, changed
+        changed |= fold_shard(shard, new / shard.name, updates)[1]
+    assert changed == updates.keys(), "every update has a tensor"
+    return len(stored), len(changed)
+
+
+def _shards(base: Path) -> list[Path]:
+    """Return the files that transformers would load, and no others that lie beside them."""
+    if (base / INDEX).is_file():
+        names = read_json(base / INDEX).get("weight_map", {}).values()
+        shards = [base / name for name in sorted(set(names))]
+    else:
+        shards = [base / SINGLE]
+    absent = [shard for shard in shards if not shard.is_file()]
+    if absent or not shards:
+        hint = "only safetensors weights are merged"
+        name = absent[0].name if absent else INDEX
+        raise MergeError(f"has no weights in {name}", str(base), hint)
+    return shards
+
+
+def _tensor_names(shard: Path) -> list[str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(shard, framework="pt") as file:
+            return list(file.keys())
+    except SafetensorError as error:
+        raise MergeError(f"cannot be read: {error}", str(shard)) from error
 
 
 def _copy_config(base: Path, adapter: Path, new: Path) -> None:
     """Copy the base's config and the adapter's own tokenizer (the base's, if it has none)."""
+    if not (base / "config.json").is_file():
+        raise MergeError("has no config.json", str(base))
     own_tokenizer = (adapter / "tokenizer_config.json").is_file()
-    for path in sorted(base.iterdir()):
-        tokenizer_file = path.name.startswith(TOKENIZER_FILES)
-        wanted = path.suffix in (".json", ".jinja", ".model", ".txt", ".py")
-        if path.is_file() and wanted and not (tokenizer_file and own_tokenizer):
+    for path in _companions(base):
+        if not (own_tokenizer and path.name.startswith(TOKENIZER_FILES)):
             shutil.copyfile(path, new / path.name)
     if own_tokenizer:
-        for path in sorted(adapter.iterdir()):
-            if path.is_file() and path.name.startswith(TOKENIZER_FILES):
+        for path in _companions(adapter):
+            if path.name.startswith(TOKENIZER_FILES):
                 shutil.copyfile(path, new / path.name)
-    if not (new / "config.json").is_file():
-        raise MergeError("has no config.json", str(base))
+
+
+def _companions(folder: Path) -> list[Path]:
+    """Return the files beside the weights that belong to a model, not to an adapter."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.suffix in COPIED and path.name != CONFIG
+    ]

@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from lora_cli.errors import PlanError
+from lora_cli.errors import RunError
 from lora_cli.facts.model_source import CONFIG_FILES, download
+
+if TYPE_CHECKING:
+    import torch
 
 WEIGHTS = "model.safetensors"
 
@@ -28,35 +31,64 @@ def fetch_weights(
     """Return the folder to load the model from; what is missing is fetched or made first.
 
     Raises:
-        PlanError: the hub cannot be reached, or the GGUF has gone.
+        PlanError: the hub cannot be reached.
+        RunError: the GGUF has gone, or is not what it says.
     """
     if kind == "hub":
         patterns = ["*.safetensors", *(["*.bin"] if allow_pickle else []), *CONFIG_FILES]
         return Path(download(name, revision, patterns))
     if kind == "gguf" and not (folder / WEIGHTS).is_file():
-        if gguf is None or not gguf.is_file():
-            raise PlanError(f"{gguf} has gone since the plan was made")
+        assert gguf is not None, "a model of kind gguf has a file"
+        if not gguf.is_file():
+            raise RunError("has gone since the plan was made", str(gguf), "plan again")
         _dequantise(gguf, folder)
     return folder
 
 
 def _dequantise(gguf: Path, folder: Path) -> None:
-    """Write the GGUF's weights as safetensors in bfloat16, the precision above any GGUF quant."""
-    import torch
+    """Write the GGUF's weights into `folder` as safetensors, whole or not at all."""
+    model = _load_gguf(gguf)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".dequantising-") as temporary:
+        model.save_pretrained(temporary, max_shard_size="1000GB")
+        written = Path(temporary) / WEIGHTS
+        written.chmod((folder / "config.json").stat().st_mode & 0o666)
+        with written.open("rb") as file:
+            os.fsync(file.fileno())
+        written.replace(folder / WEIGHTS)
+
+
+def _load_gguf(gguf: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(
-        str(gguf.parent), gguf_file=gguf.name, dtype=torch.bfloat16
-    )
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            str(gguf.parent), gguf_file=gguf.name, dtype=_dtype(gguf), output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise RunError(f"cannot be dequantised: {reason}", str(gguf)) from error
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise RunError(f"lacks {len(missing)} tensors, among them `{missing[0]}`", str(gguf))
     # transformers leaves its GGUF reader on the dequantised model and then refuses to save it
     model.hf_quantizer = None
     model.is_quantized = False
     model.quantization_method = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".dequantising-") as temporary:
-        model.save_pretrained(temporary, max_shard_size="1000GB")
-        written = Path(temporary) / WEIGHTS
-        with written.open("rb") as file:
-            os.fsync(file.fileno())
-        written.replace(folder / WEIGHTS)
+    return model
+
+
+def _dtype(gguf: Path) -> torch.dtype:
+    """Return bfloat16 for weights that were quantized, float32 for those that hold more than that.
+
+    bfloat16's rounding is a part of what quantizing to 8 bits or fewer has cost already; a matrix
+    in float16 or float32 would lose by it.
+    """
+    import torch
+    from gguf import GGMLQuantizationType, GGUFReader
+
+    fine = {GGMLQuantizationType.F16, GGMLQuantizationType.F32, GGMLQuantizationType.F64}
+    tensors = GGUFReader(gguf).tensors
+    exact = any(tensor.tensor_type in fine and len(tensor.shape) > 1 for tensor in tensors)
+    return torch.float32 if exact else torch.bfloat16

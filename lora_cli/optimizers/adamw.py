@@ -1,4 +1,7 @@
-"""AdamW: Adam with decoupled weight decay. Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2."""
+"""AdamW: Adam with decoupled weight decay.
+
+Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2.
+"""
 
 from __future__ import annotations
 

@@ -3,85 +3,117 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
-from lora_cli.data.load import load_dataset
+from lora_cli.data.load import Dataset, load_dataset
+from lora_cli.data.source import row_problems
 from lora_cli.data.tokenize import Tokenizer
 from lora_cli.errors import LoraCliError, PlanError, Problem, Where
 from lora_cli.facts.base_model import BaseModelFacts, probe_base_model
 from lora_cli.facts.machine import probe_machine
 from lora_cli.facts.model_source import find_model
-from lora_cli.facts.tokenizer import load_tokenizer
-from lora_cli.files import sha256_of_text
-from lora_cli.plan.paths import dataset_sources, evaluation_source, output_folder
-from lora_cli.plan.resolve import Facts, longest_row, resolve_plan
+from lora_cli.facts.tokenizer import chat_template_sha256, load_tokenizer, tokenizer_sha256
+from lora_cli.plan.inputs import Facts, longest_row
+from lora_cli.plan.paths import RowSources, output_folder, row_sources
+from lora_cli.plan.resolve import resolve_plan
 from lora_cli.plan.run_plan import RunPlan
 from lora_cli.recipe.load import LoadedRecipe
-from lora_cli.targets.match import Matched, match_targets
+from lora_cli.targets.match import match_targets
+from lora_cli.tasks.answers import expectation_problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
 
 
+@dataclass
+class _Probes:
+    """Runs probes that do not need each other, and keeps the problems of all of them."""
+
+    problems: list[Problem] = field(default_factory=list)
+
+    def run(self, probe: Callable[[], T], where: Where | None = None) -> T | None:
+        """Return what the probe finds; a problem without a file of its own stands at `where`."""
+        try:
+            return probe()
+        except LoraCliError as error:
+            self.problems += [_placed(problem, where) for problem in error.problems]
+            return None
+
+
 def make_plan(loaded: LoadedRecipe) -> RunPlan:
-    """Return the plan of a recipe on this machine. Reads data and tokenizer, no weights.
+    """Return the plan of a recipe on this machine. Reads data and tokenizer, loads no weights.
 
     Raises:
         PlanError: with every problem that could be found.
     """
-    problems: list[Problem] = []
-    sources = _collect(problems, lambda: dataset_sources(loaded))
-    evaluation = _collect(problems, lambda: evaluation_source(loaded))
-    base = _collect(problems, lambda: _probe_base(loaded))
-    matched = _collect(problems, lambda: _match(loaded, base)) if base else None
-    if problems or sources is None or base is None or matched is None:
-        raise PlanError.from_problems(problems)
-
-    model = loaded.recipe.model
-    hf_tokenizer = load_tokenizer(base.source.folder, trust_remote_code=model.trust_remote_code)
-    split = loaded.recipe.evaluation.split if loaded.recipe.evaluation else None
-    dataset = load_dataset(
-        sources,
-        Tokenizer(hf_tokenizer, max_length=longest_row(loaded.recipe, base)),
-        evaluation=evaluation,
-        split=split,
-        seed=loaded.recipe.seed,
-    )
-    template = hf_tokenizer.chat_template
+    probes, source = _Probes(), loaded.source
+    at_model = source.of_value(("model", "name"))
+    targets = loaded.recipe.adapter.target_modules
+    rows = probes.run(lambda: row_sources(loaded))
+    base = probes.run(lambda: _base(loaded), at_model)
+    matched = probes.run(lambda: match_targets(targets, base, source)) if base else None
+    tokenizer = probes.run(lambda: _tokenizer(loaded, base), at_model) if base else None
+    dataset = None
+    if rows and base and tokenizer:
+        at_split = source.of_value(("evaluation", "split"))
+        dataset = probes.run(lambda: _dataset(loaded, rows, base, tokenizer), at_split)
+    machine = probes.run(probe_machine)
+    if not (base and matched and tokenizer and dataset and machine):
+        raise PlanError.from_problems(probes.problems)
     facts = Facts(
-        machine=probe_machine(),
+        machine=machine,
         base=base,
         matched=matched,
         dataset=dataset.facts,
-        chat_template_sha256=sha256_of_text(str(template)) if template else None,
+        tokenizer_sha256=tokenizer_sha256(tokenizer),
+        chat_template_sha256=chat_template_sha256(tokenizer),
         run_dir=output_folder(loaded),
     )
     return resolve_plan(loaded, facts)
 
 
-def _collect(problems: list[Problem], probe: Callable[[], T]) -> T | None:
-    try:
-        return probe()
-    except LoraCliError as error:
-        problems += error.problems
-        return None
-
-
-def _probe_base(loaded: LoadedRecipe) -> BaseModelFacts:
-    section = loaded.recipe.model
-    where = loaded.source.of_value(("model", "name"))
-    try:
-        source = find_model(section.name, revision=section.revision, base_dir=Path(loaded.path).parent)
-        return probe_base_model(source, trust_remote_code=section.trust_remote_code)
-    except PlanError as error:
-        raise PlanError.from_problems([_placed(problem, where) for problem in error.problems]) from error
-
-
-def _placed(problem: Problem, where: Where) -> Problem:
+def _placed(problem: Problem, where: Where | None) -> Problem:
+    if problem.where.file or where is None:
+        return problem
     return Problem(where, problem.message, problem.hint)
 
 
-def _match(loaded: LoadedRecipe, base: BaseModelFacts | None) -> Matched:
-    assert base is not None
-    where = loaded.source.of_value(("adapter", "target_modules"))
-    return match_targets(loaded.recipe.adapter.target_modules, base, where)
+def _base(loaded: LoadedRecipe) -> BaseModelFacts:
+    model = loaded.recipe.model
+    source = find_model(model.name, revision=model.revision, base_dir=loaded.path.parent)
+    return probe_base_model(source, trust_remote_code=model.trust_remote_code)
+
+
+def _tokenizer(loaded: LoadedRecipe, base: BaseModelFacts) -> PreTrainedTokenizerBase:
+    trusted = loaded.recipe.model.trust_remote_code
+    return load_tokenizer(base.source.folder, trust_remote_code=trusted)
+
+
+def _dataset(
+    loaded: LoadedRecipe,
+    rows: RowSources,
+    base: BaseModelFacts,
+    tokenizer: PreTrainedTokenizerBase,
+) -> Dataset:
+    recipe = loaded.recipe
+    dataset = load_dataset(
+        rows.train,
+        Tokenizer(tokenizer, max_length=longest_row(recipe, base)),
+        evaluation=rows.evaluation,
+        split=recipe.evaluation.split if recipe.evaluation else None,
+        seed=recipe.seed,
+    )
+    if recipe.evaluation and recipe.evaluation.answers:
+        metric = recipe.evaluation.answers.metric
+        problems = [
+            (Where(row.file, row.line), problem)
+            for row in dataset.evaluation
+            if (problem := expectation_problem(metric, row.example.answer))
+        ]
+        if problems:
+            hint = "mend the rows, or compare with `evaluation.answers: exact_match`"
+            raise PlanError.from_problems(row_problems(problems, hint))
+    return dataset

@@ -1,27 +1,42 @@
-"""Local names in a recipe → files: inputs from the recipe's folder, outputs from where one works."""
+"""Local names in a recipe → files: inputs from its folder, outputs from the working directory."""
 
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from pathlib import Path
 
-from lora_cli.data.load import RowSource
-from lora_cli.errors import PlanError, Where
+from lora_cli.data.source import RowSource
+from lora_cli.errors import PlanError, Problem, Where
+from lora_cli.plan.data_part import evaluation_section
 from lora_cli.recipe.load import LoadedRecipe
 from lora_cli.recipe.schema import DatasetSection
 
+SUFFIXES = (".jsonl", ".ndjson", ".json")
 
-def dataset_sources(loaded: LoadedRecipe) -> list[RowSource]:
-    """Return the training files of a recipe.
+
+@dataclass(frozen=True, slots=True)
+class RowSources:
+    """The files of rows that a recipe names; all are there."""
+
+    train: tuple[RowSource, ...]
+    evaluation: RowSource | None
+
+
+def row_sources(loaded: LoadedRecipe) -> RowSources:
+    """Return the files of a recipe's rows.
 
     Raises:
         PlanError: with every file that is not there.
     """
-    sources, problems = [], []
-    for index, section in enumerate(loaded.recipe.dataset):
-        where = loaded.source.of_value(("dataset", index, "path"))
-        if not loaded.source.wrote(("dataset", index)):
-            where = loaded.source.of_value(("dataset", "path"))
+    recipe, problems = loaded.recipe, list[Problem]()
+    sections = [(section, _place(loaded, n)) for n, section in enumerate(recipe.dataset)]
+    if recipe.evaluation and recipe.evaluation.path is not None:
+        like = evaluation_section(recipe.dataset)
+        section = like.model_copy(update={"path": recipe.evaluation.path, "split": None})
+        sections.append((section, loaded.source.of_value(("evaluation", "path"))))
+    sources = []
+    for section, where in sections:
         try:
             file = find_rows(section.path, section.split, loaded.path.parent, where)
             sources.append(_row_source(file, section))
@@ -29,23 +44,20 @@ def dataset_sources(loaded: LoadedRecipe) -> list[RowSource]:
             problems += error.problems
     if problems:
         raise PlanError.from_problems(problems)
-    return sources
-
-
-def evaluation_source(loaded: LoadedRecipe) -> RowSource | None:
-    """Return the evaluation file, read as the first training source is."""
-    evaluation = loaded.recipe.evaluation
-    if evaluation is None or evaluation.path is None:
-        return None
-    where = loaded.source.of_value(("evaluation", "path"))
-    first = loaded.recipe.dataset[0].model_copy(update={"max_rows": None})
-    return _row_source(find_rows(evaluation.path, None, loaded.path.parent, where), first)
+    count = len(recipe.dataset)
+    return RowSources(tuple(sources[:count]), sources[count] if sources[count:] else None)
 
 
 def output_folder(loaded: LoadedRecipe) -> Path:
     """Return the run directory, absolute."""
     named = loaded.recipe.output.dir
     return Path.cwd() / (Path(named).expanduser() if named else Path("runs") / loaded.path.stem)
+
+
+def _place(loaded: LoadedRecipe, index: int) -> Where:
+    """Return where the recipe names a data set: in a list, or alone."""
+    listed = loaded.source.wrote(("dataset", index))
+    return loaded.source.of_value(("dataset", index, "path") if listed else ("dataset", "path"))
 
 
 def _row_source(file: Path, section: DatasetSection) -> RowSource:
@@ -59,19 +71,39 @@ def _row_source(file: Path, section: DatasetSection) -> RowSource:
 
 
 def find_rows(name: str, split: str | None, base_dir: Path, where: Where) -> Path:
-    """Return the file of rows that `name` (a file, or a folder with a `split`) means."""
-    path = (base_dir / Path(name).expanduser()).resolve()
-    if path.is_dir():
-        inside = path / f"{split or 'train'}.jsonl"
-        if inside.is_file():
-            return inside
-        held = ", ".join(sorted(p.stem for p in path.glob("*.jsonl"))) or "none"
-        message = f"`{name}` holds no {inside.name}"
-        raise PlanError(message, where, f"splits it has: {held}; name one with `split`")
+    """Return the file of rows that `name` (a file, or a folder with a `split`) means.
+
+    Raises:
+        PlanError: it is not there, or is no file of rows.
+    """
+    try:
+        path = (base_dir / Path(name).expanduser()).resolve()
+        if path.is_dir():
+            return _rows_in_folder(path, name, split, where)
+        return _rows(path, split, where)
+    except (OSError, RuntimeError, ValueError) as error:
+        # no permission, a name too long for any file system, a `~user` that does not exist
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PlanError(f"`{name[:200]}` cannot be opened: {reason}", where) from error
+
+
+def _rows_in_folder(path: Path, name: str, split: str | None, where: Where) -> Path:
+    inside = path / f"{split or 'train'}.jsonl"
+    if inside.is_file():
+        return inside
+    held = ", ".join(sorted(p.stem for p in path.glob("*.jsonl"))) or "none"
+    message = f"`{name}` holds no {inside.name}"
+    raise PlanError(message, where, f"splits it has: {held}; name one with `split`")
+
+
+def _rows(path: Path, split: str | None, where: Where) -> Path:
     if not path.is_file():
         raise PlanError(f"there is no file {path}", where, _nearest(path))
-    if path.suffix not in (".jsonl", ".ndjson", ".json"):
-        message = f"`{name}` is not JSONL: this version reads one JSON mapping a line"
+    if split is not None:
+        message = f"`{path.name}` is a file: it has no split `{split}`"
+        raise PlanError(message, where, "remove `split`, or name the folder")
+    if path.suffix not in SUFFIXES:
+        message = f"`{path.name}` is not JSONL: this version reads one JSON mapping a line"
         raise PlanError(message, where, "convert it to .jsonl")
     return path
 

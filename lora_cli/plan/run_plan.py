@@ -17,6 +17,7 @@ from lora_cli.optimizers import OptimizerSpec
 from lora_cli.quantization import QuantizationSpec
 
 DType = Literal["float32", "bfloat16", "float16"]
+Attention = Literal["sdpa", "eager", "flash_attention_2"]
 PLACE = {"place": True}
 """Marks a field that says where something lies, or how it came to be: not part of the digest."""
 
@@ -49,9 +50,10 @@ class ModelPlan(PlanPart):
     parameters: int
     context_length: int | None
     tied_embeddings: bool
+    tokenizer_sha256: str
     chat_template_sha256: str | None
     dtype: DType
-    attention: Literal["sdpa", "eager", "flash_attention_2"]
+    attention: Attention
     trust_remote_code: bool
     allow_pickle: bool
 
@@ -135,6 +137,7 @@ class SchedulePlan(PlanPart):
     tokens_per_step: int
     learning_rate: float
     scheduler: Literal["cosine", "linear", "constant"]
+    warmup_ratio: float
     warmup_steps: int
     max_gradient_norm: float
     gradient_checkpointing: bool

@@ -2,6 +2,9 @@
 
 NF4, FP4 and double quantization: Dettmers et al. 2023, arXiv 2305.14314, section 3.
 int8: Dettmers et al. 2022, arXiv 2208.07339.
+
+No module is named to be left out: the library then leaves out the output head, whatever its name
+is, and all that is tied to it; naming any would replace that list.
 """
 
 from __future__ import annotations
@@ -12,9 +15,6 @@ from lora_cli.section import Section
 
 if TYPE_CHECKING:
     import torch
-
-KEPT_IN_FULL_PRECISION = ("lm_head",)
-"""Naming any module replaces the library's own list, so the output head is always named."""
 
 
 class FourBit(Section):
@@ -29,6 +29,12 @@ class FourBit(Section):
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What the weights are dequantised to for a product; `auto` is the model's dtype."""
 
+    def settled(self, dtype: str) -> FourBit:
+        """Return it with its dtype for products filled in: by default the model's."""
+        if self.compute_dtype != "auto":
+            return self
+        return self.model_copy(update={"compute_dtype": dtype})
+
     def load_kwargs(self, dtype: torch.dtype) -> dict[str, Any]:
         """Return what `from_pretrained` needs to quantize the weights as it reads them."""
         import torch
@@ -41,7 +47,6 @@ class FourBit(Section):
                 bnb_4bit_quant_type=self.method,
                 bnb_4bit_use_double_quant=self.double_quantization,
                 bnb_4bit_compute_dtype=compute,
-                llm_int8_skip_modules=list(KEPT_IN_FULL_PRECISION),
             )
         }
 
@@ -66,15 +71,15 @@ class EightBit(Section):
     method: Literal["int8"]
     """8-bit integers."""
 
-    def load_kwargs(self, dtype: torch.dtype) -> dict[str, Any]:
+    def settled(self, _dtype: str) -> EightBit:
+        """Return it as it is: nothing is left open."""
+        return self
+
+    def load_kwargs(self, _dtype: torch.dtype) -> dict[str, Any]:
         """Return what `from_pretrained` needs to quantize the weights as it reads them."""
         from transformers import BitsAndBytesConfig
 
-        return {
-            "quantization_config": BitsAndBytesConfig(
-                load_in_8bit=True, llm_int8_skip_modules=list(KEPT_IN_FULL_PRECISION)
-            )
-        }
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
 
-    def after_load(self, model: torch.nn.Module) -> None:
+    def after_load(self, _model: torch.nn.Module) -> None:
         """Do nothing: int8 layers keep one layout."""

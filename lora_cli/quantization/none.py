@@ -18,9 +18,13 @@ class Unquantized(Section):
     method: Literal["none"] = "none"
     """No quantization."""
 
-    def load_kwargs(self, dtype: torch.dtype) -> dict[str, Any]:
+    def settled(self, _dtype: str) -> Unquantized:
+        """Return it as it is: nothing is left open."""
+        return self
+
+    def load_kwargs(self, _dtype: torch.dtype) -> dict[str, Any]:
         """Return nothing: loading takes no more than the dtype."""
         return {}
 
-    def after_load(self, model: torch.nn.Module) -> None:
+    def after_load(self, _model: torch.nn.Module) -> None:
         """Do nothing."""

@@ -7,13 +7,17 @@ from typing import Literal
 
 Role = Literal["attention", "mlp", "router", "other"]
 
-_ROUTER = re.compile(r"(^|\.)(router|gate|shared_expert_gate)$")
-_ATTENTION = re.compile(r"(^|[._])(self_?attn|attn|attention|self_?attention|encdecattention)", re.I)
-_ATTENTION_LEAVES = frozenset(
-    "q_proj k_proj v_proj o_proj qkv_proj query_key_value c_attn Wqkv q_lin k_lin v_lin".split()
+_ROUTER = re.compile(r"(^|\.)(router|gate|shared_expert_gate)(\.|$)")
+_ATTENTION = re.compile(
+    r"(^|[._])(self_?attn|attn|attention|self_?attention|encdecattention)", re.IGNORECASE
 )
-_MLP = re.compile(r"(^|[._])(mlp|ffn?|feed_?forward|densereludense|experts?|intermediate)", re.I)
-_MLP_LEAVES = frozenset("gate_proj up_proj down_proj gate_up_proj fc1 fc2 c_fc w1 w2 w3 wi wo".split())
+_ATTENTION_LEAF = re.compile(r"[qkvo]_proj|qkv_proj|query_key_value|c_attn|Wqkv|[qkv]_lin")
+_MLP = re.compile(
+    r"(^|[._])(mlp|ffn?|feed_?forward|densereludense|experts?|intermediate)"
+    r"|(^|\.)layer\.\d+\.output\.",  # BERT calls the second half of its feed-forward `output`
+    re.IGNORECASE,
+)
+_MLP_LEAF = re.compile(r"(gate|up|down|gate_up)_proj|fc[12]|c_fc|w[123]|wi|wo")
 
 
 def role_of(name: str) -> Role:
@@ -21,8 +25,8 @@ def role_of(name: str) -> Role:
     leaf = name.rpartition(".")[2]
     if _ROUTER.search(name):
         return "router"
-    if leaf in _ATTENTION_LEAVES or _ATTENTION.search(name):
+    if _ATTENTION_LEAF.fullmatch(leaf) or _ATTENTION.search(name):
         return "attention"
-    if leaf in _MLP_LEAVES or _MLP.search(name):
+    if _MLP_LEAF.fullmatch(leaf) or _MLP.search(name):
         return "mlp"
     return "other"

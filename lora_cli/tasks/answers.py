@@ -25,18 +25,25 @@ def score_answers(
     return _json_fields(answers, expected)
 
 
+def expectation_problem(metric: AnswerMetric, expected: str) -> str | None:
+    """Return why answers cannot be scored against `expected`, or None if they can."""
+    if metric == "json_fields" and not parse_mapping(expected):
+        return "the expected answer is not a JSON mapping with fields, as `json_fields` needs"
+    return None
+
+
 def _json_fields(answers: Sequence[str], expected: Sequence[str]) -> dict[str, float]:
     given = [parse_mapping(answer) for answer in answers]
-    wanted = [parse_mapping(text) for text in expected]
     fields = right = equal = 0
-    for answer, want in zip(given, wanted, strict=True):
-        assert want is not None, "the expected answers are checked when the plan is made"
+    for answer, text in zip(given, expected, strict=True):
+        want = parse_mapping(text)
+        assert want, "expectation_problem was asked before"
         fields += len(want)
         right += sum(
-            answer is not None and key in answer and answer[key] == value
+            answer is not None and key in answer and same_value(answer[key], value)
             for key, value in want.items()
         )
-        equal += answer == want
+        equal += answer is not None and same_value(answer, want)
     return {
         "valid_json": sum(answer is not None for answer in given) / len(given),
         "field_accuracy": right / fields,
@@ -45,9 +52,34 @@ def _json_fields(answers: Sequence[str], expected: Sequence[str]) -> dict[str, f
 
 
 def parse_mapping(text: str) -> dict[str, Any] | None:
-    """Return the text as a JSON mapping, or None if it is anything else."""
+    """Return the text as a JSON mapping, or None if it is anything else.
+
+    Stricter than Python's reader: no NaN or Infinity, and no key twice, where one would be lost.
+    """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_mapping, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) and value else None
+    return value if isinstance(value, dict) else None
+
+
+def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        raise ValueError("a key stands twice")
+    return mapping
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Return whether two JSON values are equal as JSON: 1 and 1.0 are, 1 and true are not."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_value(one[k], other[k]) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return bool(one == other)

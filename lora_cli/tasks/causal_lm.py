@@ -31,7 +31,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a forward pass says about a batch; `count` supervised tokens, `correct` of them right."""
+    """What a forward pass says of a batch: of `count` supervised tokens, `correct` are right."""
 
     loss_sum: torch.Tensor
     count: int

@@ -46,8 +46,9 @@ def _choice(section: type[Section]) -> str:
 
 
 def _table(prefix: str, section: type[Section]) -> str:
+    texts = section.field_texts()
     rows = [
-        f"| `{prefix}{name}` | {_default(info)} | {_description(section.field_texts()[name], info)} |"
+        f"| `{prefix}{name}` | {_default(info)} | {_description(texts[name], info)} |"
         for name, info in section.model_fields.items()
     ]
     return "\n".join(["| field | default | |", "|---|---|---|", *rows]) + "\n"

@@ -1,0 +1,66 @@
+"""After the last step: the best adapter and everything about it, the result file last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lora_cli.engine import run_directory
+from lora_cli.engine.answers import Scores, compare_answers
+from lora_cli.engine.artifacts import RunResult, write_adapter, write_loss_curve
+from lora_cli.engine.cards import write_model_card, write_report
+from lora_cli.engine.loop import Training
+from lora_cli.events import Stage
+from lora_cli.files import write_text
+from lora_cli.model.adapter import load_adapter_state
+
+
+def finish(training: Training, tokenizer: Any, weights: Path) -> RunResult:
+    """Write what a run leaves behind; a run directory with a result file is complete."""
+    plan, report, model = training.plan, training.report, training.trained.model
+    folder = Path(plan.run_dir)
+    if training.state.best is not None:
+        load_adapter_state(model, training.state.best)
+    report(Stage("writing the adapter"))
+    write_adapter(
+        folder / run_directory.ADAPTER, model, tokenizer=tokenizer, plan=plan, weights=weights
+    )
+    result = _result(training, _scores(training, tokenizer))
+    write_loss_curve(folder / run_directory.METRICS, folder / run_directory.CURVE)
+    write_model_card(folder / run_directory.CARD, plan, result)
+    write_report(folder / run_directory.REPORT, plan, result, curve=folder / run_directory.CURVE)
+    write_text(folder / run_directory.RESULT, result.to_json())
+    return result
+
+
+def _scores(training: Training, tokenizer: Any) -> Scores:
+    evaluation = training.plan.evaluation
+    if evaluation is None or evaluation.answers is None:
+        return {}
+    training.report(Stage("answering the evaluation rows"))
+    return compare_answers(
+        training.trained.model,
+        tokenizer,
+        training.dataset.evaluation,
+        evaluation.answers,
+        file=Path(training.plan.run_dir) / run_directory.ANSWERS,
+        report=training.report,
+    )
+
+
+def _result(training: Training, scores: Scores) -> RunResult:
+    folder, progress = Path(training.plan.run_dir), training.state.progress
+    assert progress.loss is not None, "a plan has at least one step"
+    return RunResult(
+        run_dir=str(folder),
+        adapter=str(folder / run_directory.ADAPTER),
+        digest=training.plan.digest,
+        steps=progress.step,
+        final_loss=progress.loss,
+        tokens=progress.tokens,
+        seconds=progress.seconds,
+        peak_memory_bytes=progress.peak_memory_bytes,
+        best_step=progress.best_step or None,
+        best_evaluation_loss=progress.best_loss,
+        scores=scores,
+    )

@@ -1,0 +1,143 @@
+"""What a plan names, in memory: tokenizer, rows, weights, and the model ready to train."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lora_cli.data.load import Dataset, RowSource, load_dataset
+from lora_cli.data.tokenize import Tokenizer
+from lora_cli.engine.runtime import Runtime
+from lora_cli.engine.update import Trainables
+from lora_cli.errors import RunError
+from lora_cli.events import Notice, Report
+from lora_cli.facts.tokenizer import load_tokenizer
+from lora_cli.files import sha256_of_file
+from lora_cli.model.adapter import attach_adapter, enable_gradient_checkpointing
+from lora_cli.model.base import BaseOptions, load_base
+from lora_cli.model.weights import fetch_weights
+from lora_cli.plan.run_plan import RunPlan, SourcePlan, TokensPlan
+
+
+def planned_tokenizer(plan: RunPlan) -> Any:
+    """Return the base model's tokenizer."""
+    return load_tokenizer(Path(plan.model.folder), trust_remote_code=plan.model.trust_remote_code)
+
+
+def padding_id(tokenizer: Any) -> int:
+    """Return the token to pad with; what it is does not matter, padding is masked by position."""
+    padding = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id if padding is None else padding)
+
+
+def planned_dataset(plan: RunPlan, tokenizer: Any) -> Dataset:
+    """Return the plan's rows.
+
+    Raises:
+        RunError: a file is not the one that was planned, or its rows do not come out as planned.
+    """
+    evaluation = plan.evaluation
+    apart = evaluation.source if evaluation else None
+    for source in (*plan.data.sources, *([apart] if apart else [])):
+        _check_unchanged(source)
+    dataset = load_dataset(
+        [_row_source(source) for source in plan.data.sources],
+        Tokenizer(tokenizer, max_length=plan.data.max_length),
+        evaluation=_row_source(apart) if apart else None,
+        split=evaluation.split if evaluation else None,
+        seed=plan.seed,
+    )
+    planned = (plan.data.train, evaluation.tokens if evaluation else None)
+    facts = (dataset.facts.train, dataset.facts.evaluation)
+    if planned != tuple(TokensPlan(**asdict(fact)) if fact else None for fact in facts):
+        message = "the rows do not come out as planned: the tokenizer or its chat template changed"
+        raise RunError(message, plan.model.folder, "plan again")
+    return dataset
+
+
+def _check_unchanged(source: SourcePlan) -> None:
+    path = Path(source.file)
+    if not path.is_file():
+        raise RunError("has gone since the plan was made", source.file, "plan again")
+    if sha256_of_file(path) != source.sha256:
+        raise RunError("changed after the plan was made", source.file, "plan again")
+
+
+def _row_source(source: SourcePlan) -> RowSource:
+    return RowSource(
+        file=Path(source.file),
+        format=source.format,
+        max_rows=source.max_rows,
+        system_prompt=source.system_prompt,
+        on_bad_row=source.on_bad_row,
+    )
+
+
+def planned_weights(plan: RunPlan) -> Path:
+    """Return the folder of the base model's weights, fetched or dequantised if need be."""
+    model = plan.model
+    return fetch_weights(
+        model.kind,
+        Path(model.folder),
+        name=model.name,
+        revision=model.revision,
+        gguf=Path(model.gguf) if model.gguf else None,
+        allow_pickle=model.allow_pickle,
+    )
+
+
+def build_trainables(plan: RunPlan, weights: Path, runtime: Runtime, report: Report) -> Trainables:
+    """Return the base with a new adapter, its optimizer and its schedule.
+
+    Raises:
+        RunError: the weights or the modules are not what the plan says.
+    """
+    import torch
+
+    model = _model(plan, weights, runtime, report)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trainable = sum(parameter.numel() for parameter in parameters)
+    if trainable != plan.adapter.trainable_parameters:
+        planned = f"{plan.adapter.trainable_parameters:,}"
+        raise RunError(f"{trainable:,} parameters would be trained; the plan says {planned}")
+    optimizer = plan.optimizer.build(parameters, plan.schedule.learning_rate)
+    prepared_model, prepared_optimizer = runtime.prepare(model, optimizer)
+    scaler = torch.amp.GradScaler(plan.device.type, enabled=plan.model.dtype == "float16")
+    return Trainables(prepared_model, prepared_optimizer, _scheduler(plan, optimizer), scaler)
+
+
+def _model(plan: RunPlan, weights: Path, runtime: Runtime, report: Report) -> Any:
+    options = BaseOptions(
+        dtype=plan.model.dtype,
+        attention=plan.model.attention,
+        device=str(runtime.device),
+        trust_remote_code=plan.model.trust_remote_code,
+        allow_pickle=plan.model.allow_pickle,
+    )
+    base = load_base(weights, plan.quantization, options)
+    if base.unused:
+        text = f"{len(base.unused)} tensors of the base's files have no place in"
+        report(Notice(f"{text} {plan.model.architecture}, among them `{base.unused[0]}`"))
+    model = attach_adapter(
+        base.model,
+        plan.adapter.spec,
+        peft_names=plan.adapter.peft_names,
+        modules=plan.adapter.modules,
+        seed=plan.seed,
+    )
+    if plan.schedule.gradient_checkpointing:
+        enable_gradient_checkpointing(model)
+    return model
+
+
+def _scheduler(plan: RunPlan, optimizer: Any) -> Any:
+    from transformers import get_scheduler
+
+    name = plan.schedule.scheduler
+    return get_scheduler(
+        "constant_with_warmup" if name == "constant" else name,
+        optimizer,
+        num_warmup_steps=plan.schedule.warmup_steps,
+        num_training_steps=plan.schedule.steps,
+    )

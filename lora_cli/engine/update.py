@@ -1,0 +1,96 @@
+"""One optimizer step: gradients of all micro batches, clipped, applied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lora_cli.engine.guards import check_gradient_norm, check_gradients_reach, check_loss
+from lora_cli.engine.runtime import Runtime
+from lora_cli.step.backward import accumulate_gradients, clip_gradients
+from lora_cli.tasks.causal_lm import Batch
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Trainables:
+    """What training changes: the adapter's model, the optimizer, the schedule and the scaler."""
+
+    model: Any
+    optimizer: Any
+    scheduler: Any
+    scaler: Any
+    """Scales losses so that float16's gradients do not vanish; does nothing in other precisions."""
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Return the parameters that are trained."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatches:
+    """What one optimizer step learns from."""
+
+    step: int
+    micro_batches: Sequence[Batch]
+    """This process's share."""
+    supervised: int
+    """Supervised tokens of the whole step, over all micro batches and processes."""
+
+
+def update(
+    trained: Trainables, runtime: Runtime, batches: StepBatches, *, max_gradient_norm: float
+) -> tuple[float, float]:
+    """Do one optimizer step; return its mean loss and the gradient's norm before clipping.
+
+    Raises:
+        GuardTrippedError: loss or gradients are not finite or do not arrive; no weight is changed.
+    """
+    loss, norm = _gradients(trained, runtime, batches, max_gradient_norm)
+    while _overflowed(trained, norm):
+        trained.optimizer.zero_grad(set_to_none=True)
+        trained.scaler.update(trained.scaler.get_scale() / 2)
+        loss, norm = _gradients(trained, runtime, batches, max_gradient_norm)
+    check_gradient_norm(batches.step, norm)
+    trained.scaler.step(trained.optimizer)
+    trained.scaler.update()
+    trained.scheduler.step()
+    trained.optimizer.zero_grad(set_to_none=True)
+    return loss, norm
+
+
+def _overflowed(trained: Trainables, norm: float) -> bool:
+    """Return whether a smaller scale may mend the gradients: float16 ends at 65504."""
+    scaler = trained.scaler
+    return not math.isfinite(norm) and scaler.is_enabled() and scaler.get_scale() > 1
+
+
+def _gradients(
+    trained: Trainables, runtime: Runtime, batches: StepBatches, max_gradient_norm: float
+) -> tuple[float, float]:
+    """Leave the step's clipped gradients on the parameters; return (mean loss, norm before)."""
+    loss = _accumulate(trained, runtime, batches)
+    check_loss(batches.step, loss)
+    trained.scaler.unscale_(trained.optimizer)
+    if batches.step == 1:
+        check_gradients_reach(trained.model.named_parameters())
+    return loss, float(clip_gradients(trained.parameters(), max_gradient_norm))
+
+
+def _accumulate(trained: Trainables, runtime: Runtime, batches: StepBatches) -> float:
+    """Add up the gradients of the mean loss over all supervised tokens; return that loss."""
+    import torch
+
+    def backward(loss: torch.Tensor) -> None:
+        runtime.backward(trained.scaler.scale(loss))
+
+    total = torch.zeros((), device=runtime.device)
+    # data-parallel gradients are averaged over processes: undo that, the loss is a true mean
+    scale = runtime.processes / batches.supervised
+    for batch in batches.micro_batches:
+        total += accumulate_gradients(trained.model, batch, scale=scale, backward=backward)
+    return float(runtime.sum(total)) / batches.supervised

@@ -1,0 +1,101 @@
+"""Lines that are rows, and lines that are none: each with its reason, none an exception."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lora_cli.data.read import RawRow, read_jsonl
+
+Read = Callable[[bytes], list[RawRow]]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    def rows(content: bytes) -> list[RawRow]:
+        path = tmp_path / "rows.jsonl"
+        path.write_bytes(content)
+        return list(read_jsonl(path))
+
+    return rows
+
+
+def test_rows_keep_their_line_numbers_over_blank_lines(read: Read) -> None:
+    rows = read(b'\n{"a": 1}\n\n  \t\r\n{"a": 2}')
+    assert rows == [RawRow(2, {"a": 1}), RawRow(5, {"a": 2})]
+
+
+def test_an_empty_file_has_no_rows(read: Read) -> None:
+    assert read(b"") == read(b"\n\n") == []
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_row(read: Read) -> None:
+    assert read(b'\xef\xbb\xbf{"a": "\xc3\xa9"}\r\n') == [RawRow(1, {"a": "é"})]
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "reason"),
+    [
+        (b'{"a": 1', 8, "not JSON: Expecting ',' delimiter"),
+        (b'{"a": 1}}', 9, "not JSON: Extra data"),
+        (b"{'a': 1}", 2, "not JSON: Expecting property name enclosed in double quotes"),
+        (b"plain text", 1, "not JSON: Expecting value"),
+        (b'{"a": "\x00"}', 8, "not JSON: Invalid control character at"),
+        (b"\x00", 1, "not JSON: Expecting value"),
+        (b'{"a": NaN}', 0, "not JSON: `NaN` is no number of JSON"),
+        (b'{"a": -Infinity}', 0, "not JSON: `-Infinity` is no number of JSON"),
+        (b'{"a": 1, "a": 2}', 0, "not JSON: `a` is written twice in one mapping"),
+        (b'{"a": [{"b": 1, "b": 1}]}', 0, "not JSON: `b` is written twice in one mapping"),
+        (b'{"a": "\xff"}', 0, "not UTF-8 at byte 8 of the line"),
+        ('{"a": "é"}'.encode("utf-16"), 0, "not UTF-8 at byte 1 of the line"),
+        (b'{"a": "\\ud83d"}', 0, "not JSON: half a character"),
+        (b'{"\\udc00": 1}', 0, "not JSON: half a character"),
+        (b"[1, 2]", 0, "a row is a mapping of columns, not a list"),
+        (b'"text"', 0, "a row is a mapping of columns, not text"),
+        (b"3.5", 0, "a row is a mapping of columns, not a number"),
+        (b"true", 0, "a row is a mapping of columns, not true or false"),
+        (b"null", 0, "a row is a mapping of columns, not null"),
+        (b'{"a":' + b"[" * 100_000, 0, "not JSON that can be read: it is nested too deeply"),
+        (b'{"a": ' + b"9" * 5000 + b"}", 0, "not JSON: Exceeds the limit"),
+    ],
+)
+def test_a_line_that_is_no_row_says_why(read: Read, line: bytes, column: int, reason: str) -> None:
+    first, bad, last = read(b'{"a": 1}\n' + line + b'\n{"a": 2}\n')[:1] + read(line + b"\n{}")
+    assert first == RawRow(1, {"a": 1})
+    assert (bad.line, bad.columns, bad.column) == (1, None, column)
+    assert bad.reason.startswith(reason)
+    assert last == RawRow(2, {}), "the row after a bad one is read"
+
+
+def test_escaped_pairs_are_whole_characters(read: Read) -> None:
+    assert read(b'{"a": "\\ud83d\\ude00"}') == [RawRow(1, {"a": "😀"})]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+
+
+@given(rows=st.lists(st.dictionaries(st.text(max_size=4), JSON, max_size=3), max_size=5))
+def test_what_json_writes_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
+) -> None:
+    path = tmp_path_factory.mktemp("read") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    assert [row.columns for row in read_jsonl(path)] == rows
+
+
+@given(content=st.binary(max_size=60))
+def test_no_bytes_make_it_fail(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("read") / "rows.jsonl"
+    path.write_bytes(content)
+    for row in read_jsonl(path):
+        assert (row.columns is None) == bool(row.reason)

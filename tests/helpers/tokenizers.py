@@ -1,0 +1,73 @@
+"""Small tokenizers with one peculiarity each, to hold the masks against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+from tests.helpers.tiny_models import CHAT_TEMPLATE
+
+Merges = Sequence[tuple[str, str]]
+SPECIAL = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
+
+PLAIN_TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+"""A template that marks no end of a turn."""
+
+INSTRUCT_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+"""A template without a generation prompt: the answer follows the question's own end."""
+
+
+def byte_tokenizer(
+    merges: Merges = (), *, template: str | None = CHAT_TEMPLATE, trim_offsets: bool = False
+) -> Any:
+    """Return a byte-level BPE tokenizer with `merges`; ids of single bytes come first, in order."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*alphabet, *(first + second for first, second in merges)]
+    backend = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=list(merges)))
+    # no pieces: a merge may reach from any text into the next
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    if trim_offsets:
+        backend.post_processor = processors.ByteLevel(trim_offsets=True)
+    return _wrapped(backend, template)
+
+
+def beginning_tokenizer(beginning: Sequence[str]) -> Any:
+    """Return a byte-level tokenizer that writes these special tokens before a text."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"extra_special_tokens": list(beginning)})
+    backend = tokenizer.backend_tokenizer
+    single = " ".join([*beginning, "$A"])
+    ids = [(token, backend.token_to_id(token)) for token in beginning]
+    backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=ids)
+    return tokenizer
+
+
+def word_tokenizer(words: Sequence[str], template: str | None = None) -> Any:
+    """Return a tokenizer of whole words that marks the beginning of every text, as Llama 2 does."""
+    vocabulary = [("▁" + word, -1.0) for word in words] + [(word, -2.0) for word in words]
+    letters = sorted({letter for word in words for letter in word} | {"▁"})
+    pieces = [*vocabulary, *((letter, -9.0) for letter in letters), ("<unk>", -20.0)]
+    unique = list(dict(pieces).items())
+    unknown = [piece for piece, _ in unique].index("<unk>")
+    backend = Tokenizer(models.Unigram(unique, unk_id=unknown))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    backend.decoder = decoders.Metaspace(prepend_scheme="always", split=False)
+    return _wrapped(backend, template)
+
+
+def _wrapped(backend: Tokenizer, template: str | None) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **SPECIAL)
+    tokenizer.chat_template = template
+    return tokenizer
