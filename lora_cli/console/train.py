@@ -19,6 +19,7 @@ from lora_cli.events import (
     CheckpointSaved,
     Evaluated,
     Event,
+    Notice,
     RunStarted,
     Stage,
     StepDone,
@@ -109,7 +110,7 @@ class TrainingView:
 
 def _line(event: Event) -> str:
     """Return an event other than a step as a line; empty for one not worth a line."""
-    if isinstance(event, Stage):
+    if isinstance(event, Stage | Notice):
         return f"{time.strftime('%H:%M:%S')}  {event.text}"
     if isinstance(event, Evaluated):
         mark = "  best so far" if event.best else ""

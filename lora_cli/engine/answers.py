@@ -10,34 +10,12 @@ from typing import Any
 
 from lora_cli.data.load import Row
 from lora_cli.engine.evaluate import evaluating
-from lora_cli.errors import Problem, RunError, Where
 from lora_cli.events import AnswersDone, Report
 from lora_cli.files import write_text
-from lora_cli.plan.run_plan import AnswersPlan, RunPlan
-from lora_cli.tasks.answers import expectation_problem, score_answers
+from lora_cli.plan.run_plan import AnswersPlan
+from lora_cli.tasks.answers import score_answers
 
 Scores = dict[str, dict[str, float]]
-
-
-def check_expectations(plan: RunPlan, rows: Sequence[Row]) -> None:
-    """Raise if the answers to some evaluation row could not be scored: before training, not after.
-
-    Raises:
-        RunError: with every such row.
-    """
-    if plan.evaluation is None or plan.evaluation.answers is None:
-        return
-    metric = plan.evaluation.answers.metric
-    problems = []
-    for number, row in enumerate(rows, 1):
-        reason = expectation_problem(metric, expected_answer(row))
-        if reason:
-            problems.append(Problem(Where(), f"evaluation row {number}: {reason}"))
-    if problems:
-        last = problems[-1]
-        hint = "mend the rows, or use `answers: exact_match` under `evaluation`"
-        problems[-1] = Problem(last.where, last.message, hint)
-        raise RunError.from_problems(problems)
 
 
 def compare_answers(
@@ -54,7 +32,7 @@ def compare_answers(
     for who, adapter in (("base", model.disable_adapter()), ("adapter", nullcontext())):
         with evaluating(model), adapter:
             answers[who] = _answer_all(model, tokenizer, rows, plan, report=report, who=who)
-    expected = [expected_answer(row) for row in rows]
+    expected = [row.example.answer for row in rows]
     lines = [
         {
             "prompt": tokenizer.decode(prompt_of(row)),
@@ -128,10 +106,3 @@ def prompt_of(row: Row) -> list[int]:
     """Return the tokens before the first that is trained on: what an answer is generated from."""
     ids: list[int] = row.tokens.input_ids[: row.tokens.prompt_tokens].tolist()
     return ids
-
-
-def expected_answer(row: Row) -> str:
-    """Return the text that follows `prompt_of(row)`, whole even where the row is cut."""
-    if row.example.messages:
-        return next(turn.content for turn in row.example.messages if turn.role == "assistant")
-    return row.example.completion

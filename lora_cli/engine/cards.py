@@ -93,7 +93,7 @@ def _training_facts(plan: RunPlan, result: RunResult) -> list[tuple[str, str]]:
     schedule = plan.schedule
     rows = f"{schedule.batch_size} × {schedule.gradient_accumulation_steps} rows"
     rate = f"learning rate {schedule.learning_rate:g}, {schedule.scheduler}"
-    warmup = f"{schedule.warmup_steps} warm-up steps"
+    warmup = f"{schedule.warmup_steps} warm-up steps ({schedule.warmup_ratio:.1%})"
     facts = [
         ("schedule", f"{result.steps} steps of {rows}, {rate}, {warmup}, seed {plan.seed}"),
         ("final training loss", f"{result.final_loss:.4f}"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,27 @@ from lora_cli.engine.runtime import Runtime
 from lora_cli.engine.update import Trainables
 from lora_cli.errors import RunError
 from lora_cli.events import Notice, Report
-from lora_cli.facts.tokenizer import load_tokenizer
+from lora_cli.facts.tokenizer import chat_template_sha256, load_tokenizer, tokenizer_sha256
 from lora_cli.files import sha256_of_file
 from lora_cli.model.adapter import attach_adapter, enable_gradient_checkpointing
 from lora_cli.model.base import BaseOptions, load_base
 from lora_cli.model.weights import fetch_weights
-from lora_cli.plan.run_plan import RunPlan, SourcePlan, TokensPlan
+from lora_cli.plan.run_plan import RunPlan, SourcePlan
 
 
 def planned_tokenizer(plan: RunPlan) -> Any:
-    """Return the base model's tokenizer."""
-    return load_tokenizer(Path(plan.model.folder), trust_remote_code=plan.model.trust_remote_code)
+    """Return the base model's tokenizer.
+
+    Raises:
+        RunError: it is not the one that was planned.
+    """
+    model = plan.model
+    tokenizer = load_tokenizer(Path(model.folder), trust_remote_code=model.trust_remote_code)
+    planned = (model.tokenizer_sha256, model.chat_template_sha256)
+    if planned != (tokenizer_sha256(tokenizer), chat_template_sha256(tokenizer)):
+        message = "the tokenizer or its chat template changed after the plan was made"
+        raise RunError(message, model.folder, "plan again")
+    return tokenizer
 
 
 def padding_id(tokenizer: Any) -> int:
@@ -35,25 +44,19 @@ def planned_dataset(plan: RunPlan, tokenizer: Any) -> Dataset:
     """Return the plan's rows.
 
     Raises:
-        RunError: a file is not the one that was planned, or its rows do not come out as planned.
+        RunError: a file is not the one that was planned.
     """
     evaluation = plan.evaluation
     apart = evaluation.source if evaluation else None
     for source in (*plan.data.sources, *([apart] if apart else [])):
         _check_unchanged(source)
-    dataset = load_dataset(
+    return load_dataset(
         [_row_source(source) for source in plan.data.sources],
         Tokenizer(tokenizer, max_length=plan.data.max_length),
         evaluation=_row_source(apart) if apart else None,
         split=evaluation.split if evaluation else None,
         seed=plan.seed,
     )
-    planned = (plan.data.train, evaluation.tokens if evaluation else None)
-    facts = (dataset.facts.train, dataset.facts.evaluation)
-    if planned != tuple(TokensPlan(**asdict(fact)) if fact else None for fact in facts):
-        message = "the rows do not come out as planned: the tokenizer or its chat template changed"
-        raise RunError(message, plan.model.folder, "plan again")
-    return dataset
 
 
 def _check_unchanged(source: SourcePlan) -> None:

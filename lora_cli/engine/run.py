@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from lora_cli.engine.answers import check_expectations
 from lora_cli.engine.artifacts import RunResult
 from lora_cli.engine.checkpoint import State, load_checkpoint, newest_checkpoint
 from lora_cli.engine.finish import finish
@@ -48,7 +47,6 @@ def run(
     report(Stage("reading the data"))
     tokenizer = planned_tokenizer(plan)
     dataset = planned_dataset(plan, tokenizer)
-    check_expectations(plan, dataset.evaluation)
 
     report(Stage("loading the base model"))
     weights = planned_weights(plan)

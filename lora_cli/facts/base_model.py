@@ -12,6 +12,8 @@ from lora_cli.facts.model_source import ModelSource
 if TYPE_CHECKING:
     import torch
 
+_DECODER_HINT = "name a decoder model, such as a Llama or Qwen"
+
 
 @dataclass(frozen=True, slots=True)
 class LinearFacts:
@@ -88,16 +90,19 @@ def _check_decoder(config: Any) -> None:
 
     transformers builds one from an encoder's config too, and makes up the weights of its head.
     """
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto import modeling_auto
 
-    hint = "name a decoder model, such as a Llama or Qwen"
-    known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
     classes = getattr(config, "architectures", None) or []
-    if classes and "AutoModelForCausalLM" not in (getattr(config, "auto_map", None) or {}):
-        if not known.intersection(classes):
-            raise PlanError(f"`{classes[0]}` is not a causal language model", hint=hint)
-    elif getattr(config, "is_decoder", True) is False:
-        raise PlanError(f"`{config.model_type}` is an encoder, not a decoder", hint=hint)
+    own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    known = set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    named_wrong = bool(classes) and not own_code and not known.intersection(classes)
+    reads_both_ways = (
+        config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        or config.is_encoder_decoder
+    )
+    if named_wrong or (reads_both_ways and getattr(config, "is_decoder", True) is False):
+        name = classes[0] if classes else config.model_type
+        raise PlanError(f"`{name}` is not a causal language model", hint=_DECODER_HINT)
 
 
 def _build_on_meta(config: Any, trust_remote_code: bool) -> Any:
@@ -110,7 +115,7 @@ def _build_on_meta(config: Any, trust_remote_code: bool) -> Any:
     except Exception as error:  # a config is anyone's JSON, and breaks the model in any way
         kind = config.model_type
         message = f"`{kind}` cannot be built as a causal language model: {_first_line(error)}"
-        raise PlanError(message, hint="name a decoder model, such as a Llama or Qwen") from error
+        raise PlanError(message, hint=_DECODER_HINT) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -68,8 +68,10 @@ def download(name: str, revision: str, patterns: list[str]) -> str:
 
 def _ask(name: str, revision: str) -> tuple[str, tuple[str, ...]]:
     """Return the commit and the files of a revision, as the hub has them now."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
+    # its telemetry would first ask for a list of its own, and wait 3 s more for that
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     timeout = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or CONNECT_SECONDS)
     info = HfApi().model_info(name, revision=revision, timeout=timeout)
     return str(info.sha), tuple(sibling.rfilename for sibling in info.siblings or ())

@@ -188,7 +188,10 @@ class RunPlan(PlanPart):
         Raises:
             ValueError: the text is no plan, or was changed after its digest was taken.
         """
-        fields = json.loads(text)
+        try:
+            fields = json.loads(text)
+        except RecursionError:
+            raise ValueError("not a plan: nested too deeply") from None
         if not isinstance(fields, dict):
             raise ValueError("not a plan")
         digest = fields.pop("digest", None)

@@ -63,7 +63,7 @@ def test_every_trained_tensor_needs_a_gradient() -> None:
         ("first", parameter(None)),
         ("second", parameter(None)),
     ]
-    with pytest.raises(GuardTrippedError, match="2 of 3 adapter tensors get no gr.*`first`"):
+    with pytest.raises(GuardTrippedError, match=r"2 of 3 adapter tensors get no gr.*`first`"):
         check_gradients_reach(named)
     check_gradients_reach(named[:2])
 
@@ -84,7 +84,9 @@ def spoil_losses(monkeypatch: pytest.MonkeyPatch, *, after: int, factor: float) 
         nonlocal count
         count += 1
         scored = true_score(model, batch)
-        return Scored(scored.loss_sum * (factor if count > after else 1), scored.count, scored.correct)
+        return Scored(
+            scored.loss_sum * (factor if count > after else 1), scored.count, scored.correct
+        )
 
     monkeypatch.setattr(backward, "score", score)
 

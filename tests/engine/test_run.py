@@ -87,7 +87,11 @@ def test_two_runs_of_a_plan_are_bit_identical(
     assert plan.digest == finished.plan.digest, "the same recipe in another folder"
     train(plan)
     again = tmp_path / "run"
-    for name in ("adapter/adapter_model.safetensors", "adapter/adapter_config.json", "answers.jsonl"):
+    for name in (
+        "adapter/adapter_model.safetensors",
+        "adapter/adapter_config.json",
+        "answers.jsonl",
+    ):
         assert (again / name).read_bytes() == (finished.folder / name).read_bytes(), name
     timing = {"seconds": 0, "memory_bytes": 0}
     for kind in ("step", "evaluation"):

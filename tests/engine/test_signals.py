@@ -87,12 +87,15 @@ def stopped(
     for number, _ in BOTH:
         folder = tmp_path_factory.mktemp(signal.Signals(number).name)
         command = [sys.executable, "-m", "lora_cli", "train", str(recipe_in(folder, tiny_model))]
-        running[number] = folder, subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},  # as in this process
+        running[number] = (
+            folder,
+            subprocess.Popen(
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},  # as in this process
+            ),
         )
     try:
         yield {number: stop(*started, number) for number, started in running.items()}

@@ -15,8 +15,8 @@ from lora_cli.adapters.lora import Lora
 from lora_cli.errors import PlanError
 from lora_cli.facts.base_model import BaseModelFacts, probe_base_model
 from lora_cli.facts.model_source import ModelSource
-from lora_cli.targets.match import match_targets
 from lora_cli.recipe.source import Source
+from lora_cli.targets.match import match_targets
 from tests.helpers.model_folders import TINY, config_folder, raw_config
 
 TinyModel = Callable[[str], Path]
@@ -106,7 +106,7 @@ def test_experts_that_share_a_tensor_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config_class", "values", "message"),
     [
-        ("BertConfig", TINY, "`bert` is an encoder, not a decoder"),
+        ("BertConfig", TINY, "`bert` is not a causal language model"),
         (
             "BertConfig",
             {**TINY, "architectures": ["BertForMaskedLM"]},
@@ -117,7 +117,7 @@ def test_experts_that_share_a_tensor_are_named(tmp_path: Path) -> None:
             {**TINY, "architectures": ["LlamaForSequenceClassification"]},
             "`LlamaForSequenceClassification` is not a causal language model",
         ),
-        ("T5Config", {}, "`t5` is an encoder, not a decoder"),
+        ("T5Config", {}, "`t5` is not a causal language model"),
         ("ViTConfig", {}, "`vit` cannot be built as a causal language model: Unrecognized"),
     ],
 )
@@ -168,3 +168,10 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
     message, hint = problem_of(folder)
     assert message.endswith("the model comes with Python code of its own")
     assert hint == "read that code; if you trust it, set `model.trust_remote_code: true`"
+
+
+def test_a_decoder_whose_config_does_not_say_so(tmp_path: Path) -> None:
+    """GPT-NeoX's config says `is_decoder: false`, as an encoder's does."""
+    assert probe(config_folder(tmp_path, "GPTNeoXConfig", **TINY)).architecture == (
+        "GPTNeoXForCausalLM"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,13 @@ def raw_config(folder: Path, content: Any) -> Path:
     return folder
 
 
-def write_gguf(path: Path, *, architecture: str = "llama") -> Path:
-    """Write a GGUF file that describes a tiny model and its tokenizer, and holds no tensor."""
+def write_gguf(
+    path: Path, *, architecture: str = "llama", tensors: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a GGUF file that describes a tiny model and its tokenizer.
+
+    It holds no tensor but `tensors`: by name, (values, their GGMLQuantizationType).
+    """
     import gguf
 
     tokenizer = make_tokenizer()
@@ -60,6 +66,8 @@ def write_gguf(path: Path, *, architecture: str = "llama") -> Path:
     writer.add_eos_token_id(257)
     writer.add_pad_token_id(257)
     writer.add_chat_template(CHAT_TEMPLATE)
+    for name, (values, kind) in (tensors or {}).items():
+        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -1,0 +1,150 @@
+"""Each warning: when it is said, in which words, and when it is not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_cli.plan.inputs import Facts
+from lora_cli.plan.resolve import resolve_plan
+from lora_cli.recipe.load import LoadedRecipe
+from tests.helpers.tiny_models import chat_row, sum_rows, write_rows
+
+Probed = Callable[..., tuple[LoadedRecipe, Facts]]
+CALM: dict[str, Any] = {
+    "training": {"epochs": 2, "batch_size": 4, "learning_rate": 2e-4},
+    "evaluation": {"split": 0.25},
+}
+
+
+@pytest.fixture
+def warnings_of(probed: Probed) -> Callable[..., tuple[str, ...]]:
+    def warnings(*overrides: str, architecture: str = "llama", **sections: Any) -> tuple[str, ...]:
+        return resolve_plan(*probed(architecture, *overrides, **{**CALM, **sections})).warnings
+
+    return warnings
+
+
+WarningsOf = Callable[..., tuple[str, ...]]
+
+
+def test_a_sound_recipe_is_not_talked_over(warnings_of: WarningsOf) -> None:
+    assert warnings_of() == ()
+
+
+@pytest.mark.parametrize(
+    ("flags", "warning"),
+    [
+        (
+            ["adapter.alpha=16"],
+            "alpha is 16 at rank 4: without rank-stabilised scaling 2·rank = 8 is the usual choice",
+        ),
+        (
+            ["training.learning_rate=6e-4"],
+            "a learning rate of 0.0006 is over 5e-4: watch for a jump in the loss",
+        ),
+        (
+            ["adapter.target_modules=attention"],
+            "only attention is adapted: all-linear usually learns more at the same rank",
+        ),
+        (
+            ["adapter.target_modules=[q_proj, v_proj]"],
+            "only attention is adapted: all-linear usually learns more at the same rank",
+        ),
+        (
+            ["adapter.rank=65"],
+            "rank 65 without rsLoRA: alpha / rank shrinks the update; try variant rslora",
+        ),
+        (["training.epochs=21"], "21 passes over 18 rows will memorise them"),
+        (
+            ["training.max_length=45", "dataset.on_bad_row=skip"],
+            "no row trains on an end-of-turn token: the model may never stop",
+        ),
+    ],
+)
+def test_a_warning_and_its_words(warnings_of: WarningsOf, flags: list[str], warning: str) -> None:
+    assert warning in warnings_of(*flags)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["adapter.variant=rslora", "adapter.alpha=3", "adapter.rank=200"],
+        ["adapter.rank=64"],
+        ["adapter.alpha=8"],
+        ["training.learning_rate=5e-4"],
+        ["adapter.target_modules=[q_proj, up_proj]"],
+        ["adapter.target_modules=mlp"],
+        ["training.epochs=20"],
+    ],
+)
+def test_what_is_not_warned_of(warnings_of: WarningsOf, flags: list[str]) -> None:
+    assert warnings_of(*flags) == ()
+
+
+def test_no_evaluation(warnings_of: WarningsOf) -> None:
+    assert warnings_of(evaluation=None) == (
+        "no evaluation: nothing will tell learning from memorising; try `evaluation: 0.1`",
+    )
+
+
+def test_evaluation_on_the_training_rows(
+    warnings_of: WarningsOf, probed: Probed, tmp_path: Path
+) -> None:
+    warning = "the evaluation rows are training rows: their loss says nothing about new ones"
+    assert warnings_of(evaluation={"path": "rows.jsonl"}) == (warning,)
+    shutil.copy(tmp_path / "rows.jsonl", tmp_path / "copy.jsonl")
+    assert warnings_of(evaluation={"path": "copy.jsonl"}) == (warning,)
+    write_rows(tmp_path / "apart.jsonl", sum_rows(3))
+    assert warnings_of(evaluation={"path": "apart.jsonl"}) == ()
+
+
+def test_rows_that_are_cut(probed: Probed, tmp_path: Path) -> None:
+    loaded, _ = probed(**CALM)
+    long = chat_row("Why?", "Because. " * 40)
+    write_rows(tmp_path / "rows.jsonl", [*sum_rows(9), long])
+    from lora_cli.plan.make import make_plan
+
+    plan = make_plan(loaded)
+    cut = plan.data.train.truncated_rows
+    apart = plan.evaluation.tokens.truncated_rows if plan.evaluation else 0
+    assert cut + apart == 1
+    rows = plan.data.train.rows
+    expected = (
+        f"1 of {rows} rows are cut before their end-of-turn token",
+        f"1 rows ({1 / rows:.1%}) are longer than max_length and are cut",
+    )
+    assert plan.warnings == (expected if cut else ())
+
+
+def test_rows_that_are_dropped_and_columns_that_are_not_read(
+    probed: Probed, tmp_path: Path
+) -> None:
+    from lora_cli.plan.make import make_plan
+
+    loaded, _ = probed("llama", "dataset.on_bad_row=skip", **CALM)
+    extra = {"id": 1, "tools": []}
+    bad = [{"messages": []}, {"messages": 3}]
+    write_rows(tmp_path / "rows.jsonl", [{**row, **extra} for row in sum_rows(9)] + bad)
+    plan = make_plan(loaded)
+    assert plan.warnings == (
+        "2 rows are dropped (on_bad_row: skip); plan.json lists each with its reason",
+        "columns of the data that nothing reads: `id`, `tools`",
+    )
+    reason = "column `messages` must be a list of turns that is not empty"
+    assert plan.data.sources[0].dropped == (f"10: {reason}", f"11: {reason}")
+
+
+def test_experts_that_are_not_adapted(probed: Probed) -> None:
+    loaded, facts = probed(**CALM)
+    fused = ("model.layers.0.mlp.experts", "model.layers.1.mlp.experts")
+    base = replace(facts.base, fused_experts=fused)
+    assert resolve_plan(loaded, replace(facts, base=base)).warnings == (
+        "the experts are not adapted: `model.layers.0.mlp.experts` and 1 more hold them in one "
+        "tensor, which is no linear layer",
+    )

@@ -1,0 +1,193 @@
+"""What a recipe names is what peft adapts: no module less, none more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import LoraConfig
+from peft.tuners.tuners_utils import check_target_module_exists
+
+from lora_cli.adapters.low_rank import TargetModules, TargetRegex
+from lora_cli.errors import PlanError, Problem, Where
+from lora_cli.facts.base_model import BaseModelFacts, probe_base_model
+from lora_cli.facts.model_source import ModelSource
+from lora_cli.recipe.source import Source
+from lora_cli.targets.match import Matched, is_named, match_targets
+from tests.helpers.model_folders import TINY, config_folder
+
+KEY = ("adapter", "target_modules")
+SOURCE = Source(
+    "recipe.yaml",
+    values={KEY: Where("recipe.yaml", 3, 19)}
+    | {(*KEY, index): Where("recipe.yaml", 4 + index, 5) for index in range(3)},
+)
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaConfig", TINY),
+    "gpt2": ("GPT2Config", {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 259}),
+    "neox": ("GPTNeoXConfig", TINY),
+    "falcon": ("FalconConfig", TINY),
+    "phi": ("PhiConfig", TINY),
+    "mixtral": ("MixtralConfig", TINY),
+    "gptj": ("GPTJConfig", {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4}),
+}
+
+
+@pytest.fixture(scope="module")
+def base_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], BaseModelFacts]:
+    @cache
+    def get(name: str) -> BaseModelFacts:
+        config_class, values = CONFIGS[name]
+        folder = config_folder(tmp_path_factory.mktemp(name), config_class, **values)
+        source = ModelSource("folder", folder, "", "safetensors")
+        return probe_base_model(source, trust_remote_code=False)
+
+    return get
+
+
+BaseOf = Callable[[str], BaseModelFacts]
+
+
+def leaves(matched: Matched) -> set[str]:
+    return {module.name.rpartition(".")[2] for module in matched.modules}
+
+
+def problems_of(target: TargetModules, base: BaseModelFacts) -> tuple[Problem, ...]:
+    with pytest.raises(PlanError) as caught:
+        match_targets(target, base, SOURCE)
+    return caught.value.problems
+
+
+def matched_by_peft(matched: Matched, base: BaseModelFacts) -> set[str]:
+    config = LoraConfig(target_modules=list(matched.peft_names))
+    every = [*(linear.name for linear in base.linears), *base.other_modules]
+    return {name for name in every if check_target_module_exists(config, name)}
+
+
+@pytest.mark.parametrize("preset", ["all-linear", "attention", "mlp"])
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_peft_adapts_what_a_preset_matches(base_of: BaseOf, architecture: str, preset: Any) -> None:
+    base = base_of(architecture)
+    if (architecture, preset) == ("mixtral", "mlp"):
+        (problem,) = problems_of(preset, base)
+        assert problem.message == "`mlp` matches no linear layer of MixtralForCausalLM"
+        assert problem.hint == "its layers: q_proj, k_proj, v_proj, o_proj"
+        return
+    matched = match_targets(preset, base, SOURCE)
+    assert matched_by_peft(matched, base) == {module.name for module in matched.modules}
+    assert len(matched.modules) % 2 == 0, "both layers alike"
+
+
+@given(data=st.data())
+def test_peft_adapts_what_names_match(base_of: BaseOf, data: st.DataObject) -> None:
+    base = base_of(data.draw(st.sampled_from(sorted(CONFIGS))))
+    names = [linear.name for linear in base.linears]
+    endings = {".".join(name.split(".")[-n:]) for name in names for n in range(1, 6)}
+    chosen = tuple(data.draw(st.lists(st.sampled_from(sorted(endings)), min_size=1, max_size=4)))
+    matched = match_targets(chosen, base, SOURCE)
+    found = [module.name for module in matched.modules]
+    assert found == [name for name in names if any(is_named(name, one) for one in chosen)]
+    assert matched_by_peft(matched, base) == set(found)
+
+
+@given(data=st.data())
+def test_peft_adapts_what_an_expression_matches(base_of: BaseOf, data: st.DataObject) -> None:
+    base = base_of(data.draw(st.sampled_from(sorted(CONFIGS))))
+    names = [linear.name for linear in base.linears]
+    chosen = data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=5, unique=True))
+    matched = match_targets(TargetRegex(regex="|".join(chosen)), base, SOURCE)
+    assert {module.name for module in matched.modules} == set(chosen)
+    assert matched_by_peft(matched, base) == set(chosen)
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("attention", {"q_proj", "k_proj", "v_proj", "o_proj"}),
+        ("mlp", {"gate_proj", "up_proj", "down_proj"}),
+        (
+            "all-linear",
+            {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
+        ),
+    ],
+)
+def test_the_presets_of_a_llama(base_of: BaseOf, preset: Any, expected: set[str]) -> None:
+    matched = match_targets(preset, base_of("llama"), SOURCE)
+    assert leaves(matched) == set(matched.peft_names) == expected
+    assert len(matched.modules) == 2 * len(expected)
+
+
+def test_a_last_name_that_means_two_things_is_written_out(base_of: BaseOf) -> None:
+    """GPT-2's attention and MLP both end in `c_proj`."""
+    matched = match_targets("mlp", base_of("gpt2"), SOURCE)
+    assert matched.peft_names == (
+        "transformer.h.0.mlp.c_fc",
+        "transformer.h.0.mlp.c_proj",
+        "transformer.h.1.mlp.c_fc",
+        "transformer.h.1.mlp.c_proj",
+    )
+
+
+def test_the_order_of_names_does_not_matter(base_of: BaseOf) -> None:
+    one = match_targets(("v_proj", "q_proj"), base_of("llama"), SOURCE)
+    other = match_targets(("q_proj", "v_proj", "q_proj"), base_of("llama"), SOURCE)
+    assert one == other
+    assert one.peft_names == ("q_proj", "v_proj")
+
+
+def test_routers_are_adapted_only_by_name(base_of: BaseOf) -> None:
+    base = base_of("mixtral")
+    assert leaves(match_targets("all-linear", base, SOURCE)) == {
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+    }
+
+
+def test_every_name_that_matches_nothing_is_told_at_its_line(base_of: BaseOf) -> None:
+    problems = problems_of(("q_prj", "v_proj", "lm_head"), base_of("llama"))
+    listing = "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"
+    assert [str(problem) for problem in problems] == [
+        (
+            "recipe.yaml:4:5 adapter.target_modules[0]: `q_prj` matches no module of "
+            f"LlamaForCausalLM (did you mean `q_proj`? its layers: {listing})"
+        ),
+        (
+            "recipe.yaml:6:5 adapter.target_modules[2]: `lm_head` is not a linear layer inside the "
+            f"model (layers that can be adapted: {listing})"
+        ),
+    ]
+
+
+@pytest.mark.parametrize("name", ["embed_tokens", "mlp", "model.norm", "layers"])
+def test_a_module_that_is_not_linear_is_told_from_one_that_is_not_there(
+    base_of: BaseOf, name: str
+) -> None:
+    (problem,) = problems_of((name,), base_of("llama"))
+    assert problem.message == f"`{name}` is not a linear layer inside the model"
+
+
+def test_a_name_that_is_like_nothing_gets_no_guess(base_of: BaseOf) -> None:
+    (problem,) = problems_of(("zzz",), base_of("llama"))
+    assert problem.hint.startswith("its layers: ")
+
+
+@pytest.mark.parametrize("regex", ["q_proj", "layers.0.*", "model.layers.9.*", "lm_head"])
+def test_an_expression_must_match_a_whole_name(base_of: BaseOf, regex: str) -> None:
+    (problem,) = problems_of(TargetRegex(regex=regex), base_of("llama"))
+    assert str(problem) == (
+        "recipe.yaml:3:19 adapter.target_modules.regex: the expression matches no linear layer of "
+        "LlamaForCausalLM (it must match a whole name, such as `model.layers.0.self_attn.q_proj`)"
+    )
+
+
+def test_part_of_a_last_name_is_no_name(base_of: BaseOf) -> None:
+    assert not is_named("model.layers.0.self_attn.q_proj", "proj")
+    assert is_named("q_proj", "q_proj")
+    (problem,) = problems_of(("proj",), base_of("llama"))
+    assert "matches no module" in problem.message
