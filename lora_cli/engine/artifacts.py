@@ -86,14 +86,15 @@ def write_loss_curve(metrics: Path, picture: Path) -> None:
 
     lines = read_metrics(metrics)
     steps, losses = _series(lines, "step")
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(8, 4.5))
+    axes = figure.add_axes((0.09, 0.12, 0.88, 0.85))
     axes.plot(steps, losses, color="#9bb7d4", linewidth=1, label="training, each step")
     axes.plot(steps, _smoothed(losses), color="#1f4e79", linewidth=2, label="training, trend")
     evaluated, evaluations = _series(lines, "evaluation")
     if evaluated:
         axes.plot(evaluated, evaluations, color="#c0504d", marker="o", label="evaluation")
-    axes.set(xlabel="step", ylabel="loss (nats a supervised token)", ylim=(0, None))
+    top = 1.05 * max([*losses, *evaluations], default=1.0)
+    axes.set(xlabel="step", ylabel="loss (nats a supervised token)", ylim=(0, top))
     axes.grid(alpha=0.3)
     axes.legend()
     png = io.BytesIO()

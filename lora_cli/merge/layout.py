@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lora_cli.errors import MergeError
 from lora_cli.merge.adapter_config import read_json
 from lora_cli.merge.adapter_folder import Update
 from lora_cli.merge.fold import WeightUpdate
-
-if TYPE_CHECKING:
-    import torch
 
 
 def weight_updates(
@@ -30,21 +27,32 @@ def weight_updates(
     if read_json(base / "config.json").get("quantization_config"):
         raise MergeError("is quantized: only full-precision bases are merged", str(base))
     model = _build_without_weights(base)
-    names = set(stored)
-    found: dict[str, WeightUpdate] = {}
-    lost = []
-    for module, update in updates.items():
-        weight = f"{module}.weight"
-        # checkpoints saved without a head lack the prefix, and transformers loads them all the same
-        bare = weight.removeprefix(f"{model.base_model_prefix}.")
-        name = weight if weight in names else bare
-        if name not in names:
-            lost.append(weight)
-            continue
-        found[name] = WeightUpdate(update, _is_input_by_output(model, module))
+    _check_no_ties(model, updates)
+    names = _stored_names(model, updates, frozenset(stored))
+    lost = [module for module in updates if module not in names]
     if lost:
-        message = f"has no tensor for {len(lost)} of {len(updates)} updates, among them `{lost[0]}`"
+        count = f"{len(lost)} of {len(updates)} updates"
+        message = f"has no tensor for {count}, among them `{lost[0]}.weight`"
         raise MergeError(message, str(base), "is this the right base?")
+    return {
+        names[module]: WeightUpdate(update, _is_input_by_output(model, module))
+        for module, update in updates.items()
+    }
+
+
+def _stored_names(model: Any, modules: Iterable[str], stored: frozenset[str]) -> dict[str, str]:
+    """Return the names of the modules' weights in the base's files, of those that are there.
+
+    Checkpoints saved without a head lack the prefix; transformers loads them all the same.
+    """
+    prefix = f"{model.base_model_prefix}."
+    found = {}
+    for module in modules:
+        weight = f"{module}.weight"
+        for name in (weight, weight.removeprefix(prefix)):
+            if name in stored:
+                found[module] = name
+                break
     return found
 
 
@@ -62,25 +70,26 @@ def _build_without_weights(base: Path) -> Any:
         raise MergeError(message, str(base)) from error
 
 
+def _check_no_ties(model: Any, modules: Iterable[str]) -> None:
+    ties = model.all_tied_weights_keys
+    for module in modules:
+        if f"{module}.weight" in {*ties.keys(), *ties.values()}:
+            message = f"`{module}` shares its weight with another module, which would change too"
+            hint = "adapt other modules, or untie the base's embeddings before training"
+            raise MergeError(message, hint=hint)
+
+
 def _is_input_by_output(model: Any, module: str) -> bool:
     """Return whether the module's weight is (in, out), as GPT-2's are, and not (out, in)."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    target = _submodule(model, module)
-    ties = model.all_tied_weights_keys
-    if f"{module}.weight" in {*ties.keys(), *ties.values()}:
-        message = f"`{module}` shares its weight with another module, which would change with it"
-        raise MergeError(message, hint="adapt other modules, or untie the base's embeddings first")
-    if not isinstance(target, nn.Linear | Conv1D):
-        kind = "absent" if target is None else type(target).__name__
-        raise MergeError(f"`{module}` is {kind} in {type(model).__name__}: no linear layer")
-    return isinstance(target, Conv1D)
-
-
-def _submodule(model: Any, name: str) -> torch.nn.Module | None:
     try:
-        module: torch.nn.Module = model.get_submodule(name)
+        target = model.get_submodule(module)
     except AttributeError:
-        return None
-    return module
+        message = f"`{module}` is in the base's files, but not in {type(model).__name__}"
+        raise MergeError(message) from None
+    if not isinstance(target, nn.Linear | Conv1D):
+        kind = type(target).__name__
+        raise MergeError(f"`{module}` is a {kind}: this version merges linear layers only")
+    return isinstance(target, Conv1D)

@@ -49,10 +49,8 @@ def _high_rank(plan: RunPlan, _facts: Facts) -> Iterator[str]:
 def _fused_experts(_plan: RunPlan, facts: Facts) -> Iterator[str]:
     fused = facts.base.fused_experts
     if fused:
-        yield (
-            f"the experts are not adapted: `{fused[0]}` and {len(fused) - 1} more hold them in one "
-            "tensor, which is no linear layer"
-        )
+        where = f"{len(fused)} modules such as `{fused[0]}` hold them in one tensor each"
+        yield f"the experts are not adapted: {where}, which is no linear layer"
 
 
 def _no_evaluation(plan: RunPlan, _facts: Facts) -> Iterator[str]:

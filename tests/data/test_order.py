@@ -74,6 +74,13 @@ def test_an_order_is_the_same_in_every_version() -> None:
     ]
 
 
+def test_the_processes_take_rows_in_turn() -> None:
+    order = RowOrder(rows=12, batch_size=2, accumulation=2, processes=3, seed=0)
+    for rank in range(3):
+        rows = chain(*order.step(1, rank).micro_batches)
+        assert tuple(rows) == order.rows_of_step(1)[rank::3]
+
+
 def test_a_step_is_asked_for_alone() -> None:
     order = RowOrder(rows=11, batch_size=2, accumulation=2, processes=1, seed=0)
     in_turn = [order.step(step) for step in range(1, 10)]

@@ -12,7 +12,10 @@ import pytest
 from lora_cli.engine.artifacts import RunResult
 from lora_cli.events import Event
 from lora_cli.plan.run_plan import RunPlan
+from tests.helpers.caches import own_cache
 from tests.helpers.runs import plan_of, train, write_recipe
+
+__all__ = ["own_cache"]
 
 EVERYTHING: dict[str, Any] = {
     "adapter": {"dropout": 0.1},

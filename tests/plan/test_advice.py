@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lora_cli.plan.inputs import Facts
+from lora_cli.plan.make import make_plan
 from lora_cli.plan.resolve import resolve_plan
 from lora_cli.recipe.load import LoadedRecipe
 from tests.helpers.tiny_models import chat_row, sum_rows, write_rows
@@ -61,10 +62,6 @@ def test_a_sound_recipe_is_not_talked_over(warnings_of: WarningsOf) -> None:
             "rank 65 without rsLoRA: alpha / rank shrinks the update; try variant rslora",
         ),
         (["training.epochs=21"], "21 passes over 18 rows will memorise them"),
-        (
-            ["training.max_length=45", "dataset.on_bad_row=skip"],
-            "no row trains on an end-of-turn token: the model may never stop",
-        ),
     ],
 )
 def test_a_warning_and_its_words(warnings_of: WarningsOf, flags: list[str], warning: str) -> None:
@@ -87,8 +84,8 @@ def test_what_is_not_warned_of(warnings_of: WarningsOf, flags: list[str]) -> Non
     assert warnings_of(*flags) == ()
 
 
-def test_no_evaluation(warnings_of: WarningsOf) -> None:
-    assert warnings_of(evaluation=None) == (
+def test_no_evaluation(probed: Probed) -> None:
+    assert resolve_plan(*probed(training=CALM["training"])).warnings == (
         "no evaluation: nothing will tell learning from memorising; try `evaluation: 0.1`",
     )
 
@@ -108,8 +105,6 @@ def test_rows_that_are_cut(probed: Probed, tmp_path: Path) -> None:
     loaded, _ = probed(**CALM)
     long = chat_row("Why?", "Because. " * 40)
     write_rows(tmp_path / "rows.jsonl", [*sum_rows(9), long])
-    from lora_cli.plan.make import make_plan
-
     plan = make_plan(loaded)
     cut = plan.data.train.truncated_rows
     apart = plan.evaluation.tokens.truncated_rows if plan.evaluation else 0
@@ -125,8 +120,6 @@ def test_rows_that_are_cut(probed: Probed, tmp_path: Path) -> None:
 def test_rows_that_are_dropped_and_columns_that_are_not_read(
     probed: Probed, tmp_path: Path
 ) -> None:
-    from lora_cli.plan.make import make_plan
-
     loaded, _ = probed("llama", "dataset.on_bad_row=skip", **CALM)
     extra = {"id": 1, "tools": []}
     bad = [{"messages": []}, {"messages": 3}]
@@ -144,7 +137,17 @@ def test_experts_that_are_not_adapted(probed: Probed) -> None:
     loaded, facts = probed(**CALM)
     fused = ("model.layers.0.mlp.experts", "model.layers.1.mlp.experts")
     base = replace(facts.base, fused_experts=fused)
-    assert resolve_plan(loaded, replace(facts, base=base)).warnings == (
-        "the experts are not adapted: `model.layers.0.mlp.experts` and 1 more hold them in one "
-        "tensor, which is no linear layer",
+    (warning,) = resolve_plan(loaded, replace(facts, base=base)).warnings
+    assert warning == (
+        "the experts are not adapted: 2 modules such as `model.layers.0.mlp.experts` hold them in "
+        "one tensor each, which is no linear layer"
+    )
+
+
+def test_an_end_that_is_never_learnt(probed: Probed) -> None:
+    loaded, facts = probed(**CALM)
+    train = replace(facts.dataset.train, rows_with_end=0)
+    endless = replace(facts, dataset=replace(facts.dataset, train=train))
+    assert resolve_plan(loaded, endless).warnings == (
+        "no row trains on an end-of-turn token: the model may never stop",
     )

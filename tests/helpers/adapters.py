@@ -1,0 +1,51 @@
+"""Adapters that plain peft wrote, with random pairs on tiny models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+TARGETS = {
+    "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    "gpt2": ["c_attn", "c_proj", "c_fc"],
+}
+TARGETS["tied_llama"] = TARGETS["qwen2"] = TARGETS["llama"]
+
+
+def make_adapter(
+    folder: Path, base: Path, targets: list[str], *, seed: int = 0, **settings: Any
+) -> Path:
+    """Write an adapter of `base` whose A and B are both random; return its folder."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    fields = {"r": 4, "lora_alpha": 8, "fan_in_fan_out": "c_fc" in targets, **settings}
+    adapted = get_peft_model(
+        model, LoraConfig(task_type="CAUSAL_LM", target_modules=targets, **fields)
+    )
+    torch.manual_seed(seed)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    adapted.save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
+def change_config(adapter: Path, **settings: Any) -> None:
+    """Change settings of an adapter; None takes one away."""
+    file = adapter / "adapter_config.json"
+    config = {**json.loads(file.read_text("utf-8")), **settings}
+    file.write_text(json.dumps({k: v for k, v in config.items() if v is not None}), "utf-8")
+
+
+def change_tensors(adapter: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Change the tensors of an adapter."""
+    file = adapter / "adapter_model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, metadata={"format": "pt"})

@@ -1,0 +1,62 @@
+"""Every recipe that comes with the project resolves, the one on the real model among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lora_cli.data.source import RowSource, load_source
+from lora_cli.data.tokenize import Tokenizer
+from lora_cli.facts.model_source import find_model
+from lora_cli.facts.tokenizer import load_tokenizer
+from lora_cli.plan.make import make_plan
+from lora_cli.recipe.load import load_recipe
+from lora_cli.tasks.causal_lm import IGNORED
+
+RECIPES = Path(__file__).parent.parent.parent / "recipes"
+FILES = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.yaml"))
+
+
+def test_no_recipe_is_lost() -> None:
+    assert FILES == ["quickstart.yaml"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_recipe_resolves_without_a_warning(file: str) -> None:
+    """The first planning of a GGUF on a machine reads its tokenizer: some 20 s, once."""
+    plan = make_plan(load_recipe(RECIPES / file))
+    assert plan.warnings == ()
+    assert plan.data.train.truncated_rows == 0
+    assert plan.evaluation is not None
+
+
+def test_the_real_model_is_what_its_card_says() -> None:
+    plan = make_plan(load_recipe(RECIPES / "quickstart.yaml"))
+    model = plan.model
+    assert (model.kind, model.architecture) == ("gguf", "LlamaForCausalLM")
+    assert (model.parameters, model.tied_embeddings) == (134_515_008, True)
+    assert model.context_length == 8192
+    assert model.fingerprint.startswith("gguf:sha256:b179c952")
+    assert len(plan.adapter.modules) == 7 * 30
+    assert plan.data.train.rows_with_end == plan.data.train.rows
+
+
+def test_the_real_tokenizer_trains_on_what_inference_reads() -> None:
+    loaded = load_recipe(RECIPES / "quickstart.yaml")
+    model = find_model(loaded.recipe.model.name, revision=None, base_dir=RECIPES)
+    tokenizer = load_tokenizer(model.folder, trust_remote_code=False)
+    system = loaded.recipe.dataset[0].system_prompt
+    rows, _ = load_source(
+        RowSource(RECIPES / "data/support_tickets.jsonl", max_rows=20, system_prompt=system),
+        Tokenizer(tokenizer, max_length=512),
+    )
+    for row in rows:
+        turns = [{"role": "system", "content": system}] if system else []
+        turns.append({"role": "user", "content": row.example.messages[0].content})
+        fed = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+        ids = row.tokens.input_ids.tolist()
+        assert ids[: row.tokens.prompt_tokens] == fed
+        learnt = [label for label in row.tokens.labels.tolist() if label != IGNORED]
+        assert tokenizer.decode(learnt) == row.example.answer + "<|im_end|>"
+        assert ids[len(fed) :] == [*learnt, *tokenizer("\n")["input_ids"]]
