@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Literal
 
 from lora_cli.errors import PlanError
-from lora_cli.facts.cache import cached_sha256
+from lora_cli.facts.cache import cached_sha256, sampled_sha256
 from lora_cli.facts.gguf import describe_gguf
 from lora_cli.facts.hub import CONFIG_FILES, download, find_on_hub
 
 __all__ = ["CONFIG_FILES", "ModelSource", "Weights", "download", "find_model"]
 
+READ_WHOLE_BYTES = 1 << 30
 PACKAGE_PREFIX = "package://"
 Weights = Literal["safetensors", "pickle", "gguf", "none"]
 
@@ -115,14 +116,20 @@ def _folder(path: Path, name: str) -> ModelSource:
 def fingerprint_folder(folder: Path) -> str:
     """Return a digest of a model's config and weights, whatever the folder is called.
 
-    Files are read once for each change of theirs (`cached_sha256`), several at a time.
+    Files up to 1 GiB are read whole, once for each change of theirs; larger ones are sampled, so
+    that planning for a 70B model takes no longer than a look at it.
     """
     weights = sorted(entry for entry in folder.iterdir() if _kind_of(entry.name) != "none")
     files = [folder / "config.json", *weights]
     with ThreadPoolExecutor() as pool:
-        digests = pool.map(cached_sha256, files)
+        digests = pool.map(_digest_of, files)
         lines = [f"{file.name} {digest}\n" for file, digest in zip(files, digests, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _digest_of(file: Path) -> str:
+    whole = file.stat().st_size <= READ_WHOLE_BYTES
+    return cached_sha256(file) if whole else sampled_sha256(file)
 
 
 def weights_kind(names: Iterable[str]) -> Weights:

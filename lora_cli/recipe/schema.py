@@ -35,7 +35,7 @@ class ModelSection(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the frozen base; the adapter is always float32. `auto`: the best here."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
-    """Attention kernel; `auto` is `sdpa`."""
+    """Attention kernel. `auto`: `eager` on a CPU where no row has over 512 tokens, else `sdpa`."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off unless you have read that code."""
     allow_pickle: bool = False

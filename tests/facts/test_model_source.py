@@ -156,3 +156,17 @@ def test_an_owner_and_a_name_are_looked_for_on_the_hub(tmp_path: Path) -> None:
         "`owner/name` is not in the local cache and the hub cannot be reached; no such local "
         f"folder either ({tmp_path}/owner/name)"
     )
+
+
+def test_a_large_file_is_sampled_and_other_weights_still_show(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lora_cli.facts.model_source.READ_WHOLE_BYTES", 1000)
+    monkeypatch.setattr("lora_cli.facts.model_source.cached_sha256", lambda _file: "small")
+    before = find(model).fingerprint
+    assert find(model).fingerprint == before
+    weights = model / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2 :] = bytes(byte ^ 1 for byte in content[len(content) // 2 :])
+    weights.write_bytes(content)
+    assert find(model).fingerprint != before
