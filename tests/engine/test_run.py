@@ -20,7 +20,7 @@ from lora_cli.events import (
 )
 from lora_cli.plan.run_plan import RunPlan
 from tests.engine.conftest import EVERYTHING, Finished
-from tests.helpers.runs import metrics_of, of_kind, plan_of, train, write_recipe
+from tests.helpers.runs import losses_of, metrics_of, of_kind, plan_of, train, write_recipe
 
 TinyModel = Callable[[str], Path]
 
@@ -148,3 +148,19 @@ def test_the_other_schedules_train_too(
     rates = [line["learning_rate"] for line in metrics_of(tmp_path / "run")]
     falling = {"linear": [0.01, 0.02 / 3, 0.01 / 3], "constant": [0.01, 0.01, 0.01]}
     assert rates == pytest.approx([0.0, 0.005, *falling[scheduler]])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_base_in_half_precision_learns_as_in_float32(
+    tmp_path: Path, tiny_model: TinyModel, dtype: str
+) -> None:
+    """A plan refuses float16 on a CPU for its speed; the engine can, and scales its losses."""
+    curves = []
+    for precision in ("float32", dtype):
+        (tmp_path / precision).mkdir()
+        plan = plan_of(write_recipe(tmp_path / precision, tiny_model("llama")))
+        model = plan.model.model_copy(update={"dtype": precision})
+        result, _ = train(plan.model_copy(update={"model": model}))
+        curves.append(losses_of(result.run_dir))
+    assert curves[1] == pytest.approx(curves[0], abs=0.02)
+    assert curves[1] != curves[0]

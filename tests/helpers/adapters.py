@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -49,3 +49,32 @@ def change_tensors(adapter: Path, change: Callable[[dict[str, torch.Tensor]], No
     tensors = load_file(file)
     change(tensors)
     save_file(tensors, file, metadata={"format": "pt"})
+
+
+def stored(folder: Path) -> dict[str, torch.Tensor]:
+    """Return all tensors of a checkpoint, over all its shards."""
+    held: dict[str, torch.Tensor] = {}
+    for shard in sorted(folder.glob("*.safetensors")):
+        held |= load_file(shard)
+    return held
+
+
+def save_as(base: Path, folder: Path, dtype: torch.dtype, **options: Any) -> Path:
+    """Write a copy of a model in another precision, or in shards."""
+    AutoModelForCausalLM.from_pretrained(base, dtype=dtype).save_pretrained(folder, **options)
+    return folder
+
+
+def peft_merged(base: Path, adapter: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Return all tensors of the model after peft's own merge."""
+    model = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base, dtype=dtype), adapter
+    )
+    return dict(model.merge_and_unload().state_dict())
+
+
+def logits(model: Any) -> torch.Tensor:
+    """Return a model's logits for two fixed rows of tokens."""
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=torch.arange(2, 34).reshape(2, 16)).logits
+    return found

@@ -1,4 +1,4 @@
-"""A merged checkpoint: bit for bit peft's own merge, whole or not there, and nothing lost."""
+"""A merged checkpoint: complete, whole or not there, and nothing of the adapter lost."""
 
 from __future__ import annotations
 
@@ -13,13 +13,22 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 from peft import PeftModel
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lora_cli.errors import MergeError
 from lora_cli.merge import merge as module
 from lora_cli.merge.merge import merge_adapter
-from tests.helpers.adapters import TARGETS, change_config, change_tensors, make_adapter
+from tests.helpers.adapters import (
+    TARGETS,
+    change_config,
+    change_tensors,
+    logits,
+    make_adapter,
+    peft_merged,
+    save_as,
+    stored,
+)
 from tests.helpers.model_folders import write_gguf
 from tests.helpers.runs import PLAIN_PEFT, plan_of, train, write_recipe
 from tests.helpers.tiny_models import make_tiny_model
@@ -27,71 +36,6 @@ from tests.model.test_weights import tensors
 
 pytestmark = PLAIN_PEFT
 TinyModel = Callable[[str], Path]
-ARCHITECTURES = ["llama", "tied_llama", "gpt2", "qwen2"]
-
-
-def stored(folder: Path) -> dict[str, torch.Tensor]:
-    """Return all tensors of a checkpoint, over all its shards."""
-    held: dict[str, torch.Tensor] = {}
-    for shard in sorted(folder.glob("*.safetensors")):
-        held |= load_file(shard)
-    return held
-
-
-def save_as(base: Path, folder: Path, dtype: torch.dtype, **options: Any) -> Path:
-    """Write a copy of a model in another precision, or in shards."""
-    AutoModelForCausalLM.from_pretrained(base, dtype=dtype).save_pretrained(folder, **options)
-    return folder
-
-
-def peft_merged(base: Path, adapter: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    model = PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(base, dtype=dtype), adapter
-    )
-    return dict(model.merge_and_unload().state_dict())
-
-
-def logits(model: Any) -> torch.Tensor:
-    with torch.no_grad():
-        found: torch.Tensor = model(input_ids=torch.arange(2, 34).reshape(2, 16)).logits
-    return found
-
-
-@pytest.mark.parametrize("use_rslora", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_tensor_is_bit_for_bit_that_of_pefts_own_merge(
-    tmp_path: Path, tiny_model: TinyModel, architecture: str, dtype: torch.dtype, use_rslora: bool
-) -> None:
-    base = save_as(tiny_model(architecture), tmp_path / "base", dtype)
-    targets = TARGETS[architecture]
-    adapter = make_adapter(tmp_path / "adapter", base, targets, use_rslora=use_rslora)
-    merged = merge_adapter(adapter, tmp_path / "merged")
-    ours, theirs, before = (
-        stored(tmp_path / "merged"),
-        peft_merged(base, adapter, dtype),
-        stored(base),
-    )
-    assert ours.keys() == before.keys()
-    assert {tensor.dtype for tensor in ours.values()} == {dtype}
-    assert all(tensor.equal(theirs[name]) for name, tensor in ours.items())
-    changed = [name for name, tensor in ours.items() if not tensor.equal(before[name])]
-    assert len(changed) == merged.changed_tensors == merged.adapter_tensors // 2 > 0
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_plain_transformers_loads_it_with_the_logits_of_base_and_adapter(
-    tmp_path: Path, tiny_model: TinyModel, architecture: str
-) -> None:
-    base = tiny_model(architecture)
-    adapter = make_adapter(tmp_path / "adapter", base, TARGETS[architecture])
-    merge_adapter(adapter, tmp_path / "merged")
-    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    without = logits(plain)
-    adapted = logits(PeftModel.from_pretrained(plain, adapter))
-    merged = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32))
-    torch.testing.assert_close(merged, adapted, atol=1e-5, rtol=0)
-    assert not torch.allclose(merged, without, atol=1e-2)
 
 
 def test_a_run_merges_by_its_directory_and_keeps_its_tokenizer(
@@ -172,8 +116,6 @@ def test_a_base_without_the_heads_prefix_is_understood(
     def strip(held: dict[str, torch.Tensor]) -> None:
         for name in list(held):
             held[name.removeprefix("transformer.")] = held.pop(name)
-
-    from safetensors.torch import save_file
 
     held = load_file(base / "model.safetensors")
     strip(held)
