@@ -12,6 +12,7 @@ from lora_cli.data.order import RowOrder
 from lora_cli.engine.checkpoint import State, prune_checkpoints, save_checkpoint
 from lora_cli.engine.evaluate import evaluate
 from lora_cli.engine.guards import check_evaluation_loss
+from lora_cli.engine.run_directory import CHECKPOINTS
 from lora_cli.engine.runtime import Runtime
 from lora_cli.engine.signals import interrupted, signals_noted
 from lora_cli.engine.update import StepBatches, Trainables, update
@@ -42,7 +43,7 @@ class Training:
             processes=schedule.processes,
             seed=self.plan.seed,
         )
-        self.checkpoints = Path(self.plan.run_dir) / "checkpoints"
+        self.checkpoints = Path(self.plan.run_dir) / CHECKPOINTS
 
     def train(self) -> None:
         """Train to the last step, or to an early stop.

@@ -120,8 +120,8 @@ def _model(plan: RunPlan, weights: Path, runtime: Runtime, report: Report) -> An
     )
     base = load_base(weights, plan.quantization, options)
     if base.unused:
-        text = f"{len(base.unused)} tensors of the base's files have no place in"
-        report(Notice(f"{text} {plan.model.architecture}, among them `{base.unused[0]}`"))
+        text = f"the base's files hold tensors that {plan.model.architecture} has no place for"
+        report(Notice(f"{text}: {len(base.unused)} in all, the first `{base.unused[0]}`"))
     model = attach_adapter(
         base.model,
         plan.adapter.spec,

@@ -29,6 +29,9 @@ def check_run_directory(plan: RunPlan, *, resume: bool, overwrite: bool) -> None
         PlanError: the directory is taken, or holds no run that can be resumed.
     """
     folder = Path(plan.run_dir)
+    if resume and overwrite:
+        message = "--resume goes on with a run, --overwrite begins it again: which of the two?"
+        raise PlanError(message, str(folder), "leave one of them out")
     if resume:
         _check_resumable(folder, plan)
         return

@@ -91,5 +91,5 @@ def load_adapter_state(model: Any, state: Mapping[str, torch.Tensor]) -> None:
     held = {name: tensor.shape for name, tensor in state.items()}
     if due != held:
         odd = sorted(name for name in due.keys() | held.keys() if due.get(name) != held.get(name))
-        raise RunError(f"{len(odd)} adapter tensors do not fit, among them `{odd[0]}`")
+        raise RunError(f"adapter tensors do not fit: {len(odd)} in all, the first `{odd[0]}`")
     set_peft_model_state_dict(model, dict(state))

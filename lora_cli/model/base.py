@@ -88,7 +88,7 @@ def _from_pretrained(
 def _check_complete(folder: Path, info: dict[str, Any]) -> None:
     missing = sorted(info["missing_keys"])
     if missing:
-        message = f"{len(missing)} tensors of the model are missing: {_listing(missing)}"
+        message = f"tensors of the model are missing in its files: {_listing(missing)}"
         raise RunError(message, str(folder), "fetch the weights again; a shard may be lacking")
     mismatched = sorted(info["mismatched_keys"])
     if mismatched:
@@ -96,7 +96,7 @@ def _check_complete(folder: Path, info: dict[str, Any]) -> None:
             f"`{name}` is {tuple(held)}, the model's is {tuple(due)}"
             for name, held, due in mismatched
         ]
-        message = f"{len(shapes)} tensors do not fit config.json: {_listing(shapes, quote=False)}"
+        message = f"tensors do not fit config.json: {_listing(shapes, quote=False)}"
         raise RunError(message, str(folder), "config.json and the weights are of two models")
 
 

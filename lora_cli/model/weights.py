@@ -69,7 +69,8 @@ def _load_gguf(gguf: Path) -> Any:
         raise RunError(f"cannot be dequantised: {reason}", str(gguf)) from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
-        raise RunError(f"lacks {len(missing)} tensors, among them `{missing[0]}`", str(gguf))
+        message = f"lacks tensors of the model: {len(missing)} in all, the first `{missing[0]}`"
+        raise RunError(message, str(gguf))
     # transformers leaves its GGUF reader on the dequantised model and then refuses to save it
     model.hf_quantizer = None
     model.is_quantized = False

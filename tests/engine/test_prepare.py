@@ -160,8 +160,8 @@ def test_tensors_without_a_place_are_told_of(tmp_path: Path) -> None:
     (notice,) = heard
     assert isinstance(notice, Notice)
     assert notice.text == (
-        "2 tensors of the base's files have no place in LlamaForCausalLM, "
-        "among them `value_head.bias`"
+        "the base's files hold tensors that LlamaForCausalLM has no place for: "
+        "2 in all, the first `value_head.bias`"
     )
 
 
@@ -170,9 +170,7 @@ def test_missing_tensors_end_the_run(tmp_path: Path) -> None:
     tensors = load_file(base / "model.safetensors")
     del tensors["model.norm.weight"]
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        RunError, match=r"1 tensors of the model are missing: `model\.norm\.weight`"
-    ):
+    with pytest.raises(RunError, match=r"are missing in its files: `model\.norm\.weight`"):
         build(plan_of(write_recipe(tmp_path, base)))
 
 

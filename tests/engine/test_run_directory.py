@@ -65,6 +65,12 @@ def test_a_run_is_only_replaced_on_demand(plan: RunPlan, folder: Path) -> None:
     assert (folder / "plan.json").is_file()
 
 
+def test_going_on_and_beginning_again_exclude_each_other(plan: RunPlan, folder: Path) -> None:
+    begin_run(plan)
+    assert "which of the two?" in str(refusal(plan, resume=True, overwrite=True))
+    assert (folder / "plan.json").is_file()
+
+
 def test_a_run_begins_with_plan_and_recipe(plan: RunPlan, folder: Path) -> None:
     begin_run(plan)
     assert sorted(path.name for path in folder.iterdir()) == ["plan.json", "recipe.yaml"]

@@ -228,7 +228,7 @@ def test_a_state_that_does_not_fit_is_refused_whole(tiny_model: TinyModel, chang
     else:
         state[name] = torch.zeros(3, 32)
     before = adapter_state(model)
-    with pytest.raises(RunError, match=f"1 adapter tensors do not fit, among them `{name}`"):
+    with pytest.raises(RunError, match=f"adapter tensors do not fit: 1 in all, the first `{name}`"):
         load_adapter_state(model, state)
     after = adapter_state(model)
     assert all(after[name].equal(before[name]) for name in before)

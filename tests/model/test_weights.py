@@ -159,7 +159,10 @@ def test_missing_tensors_are_not_made_up(tmp_path: Path, monkeypatch: pytest.Mon
     fewer = tensors(Kind.Q8_0)
     del fewer["blk.1.ffn_up.weight"]
     gguf = write_gguf(tmp_path / "tiny.gguf", tensors=fewer)
-    with pytest.raises(RunError, match=r"lacks 1 tensors, among them `model\.layers\.1\.mlp\.up"):
+    with pytest.raises(
+        RunError,
+        match=r"lacks tensors of the model: 1 in all, the first `model\.layers\.1\.mlp\.up",
+    ):
         fetch(gguf)
 
 
