@@ -46,12 +46,26 @@ A {plan.adapter.spec.variant} adapter for `{plan.model.name}`.
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
-model = AutoPeftModelForCausalLM.from_pretrained("{name}/adapter", dtype="{plan.model.dtype}")
-tokenizer = AutoTokenizer.from_pretrained("{name}/adapter")
+model = AutoPeftModelForCausalLM.from_pretrained(
+    "{name}/adapter", dtype="{plan.model.dtype}", attn_implementation="{plan.model.attention}"
+)
+tokenizer = AutoTokenizer.from_pretrained("{name}/adapter", padding_side="left")
 ```
-
+{_reproduce(plan)}
 The recipe is `recipe.yaml`, every value with its reason is in `plan.json`, every step in
 `metrics.jsonl`. Made with {packages}.
+"""
+
+
+def _reproduce(plan: RunPlan) -> str:
+    """Return how the answers of `answers.jsonl` are got again, if there are any."""
+    answers = plan.evaluation.answers if plan.evaluation else None
+    if answers is None:
+        return ""
+    return f"""
+The answers in `answers.jsonl` are greedy, at most {answers.max_new_tokens} tokens, for
+{answers.batch_size} prompts at once in the file's order. In {plan.model.dtype}, another batch size
+or attention kernel can give some of them other words.
 """
 
 

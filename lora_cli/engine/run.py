@@ -20,6 +20,7 @@ from lora_cli.engine.prepare import (
 from lora_cli.engine.progress import Progress
 from lora_cli.engine.run_directory import CHECKPOINTS, METRICS, begin_run, check_run_directory
 from lora_cli.engine.runtime import Runtime
+from lora_cli.engine.signals import signals_raised
 from lora_cli.errors import PlanError
 from lora_cli.events import Event, Notice, Report, RunStarted, Stage
 from lora_cli.files import remove_leftovers
@@ -69,7 +70,8 @@ def run(
     )
     report(RunStarted(plan.schedule.steps, state.progress.step + 1))
     training.train()
-    return finish(training, tokenizer, weights)
+    with signals_raised(state.progress.step):
+        return finish(training, tokenizer, weights)
 
 
 def _checkpoint_to_resume(plan: RunPlan) -> tuple[Path, list[Path]]:

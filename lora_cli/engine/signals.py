@@ -1,10 +1,13 @@
-"""Signals that stop a run between two steps instead of in the middle of one."""
+"""SIGINT and SIGTERM: they stop a run between two steps, or break off what comes after the last.
+
+A second signal of the same kind always acts as it would without this module.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -15,25 +18,43 @@ NOTED = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def signals_noted() -> Iterator[list[int]]:
-    """Give a list that SIGINT and SIGTERM are added to, instead of breaking off a step.
-
-    A second signal of the same kind acts as it always did. Outside the main thread, where Python
-    gives no signals, the list stays empty.
-    """
+    """Give a list that signals are added to, so that no step is broken off in the middle."""
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    with _handled_by(received.append):
         yield received
+
+
+@contextmanager
+def signals_raised(step: int) -> Iterator[None]:
+    """Let a signal raise `interrupted`: what is being done can be done again from a checkpoint.
+
+    Raises:
+        InterruptedRunError: a signal came.
+    """
+
+    def stop(number: int) -> None:
+        raise interrupted(number, step)
+
+    with _handled_by(stop):
+        yield
+
+
+@contextmanager
+def _handled_by(handle: Callable[[int], None]) -> Iterator[None]:
+    """Let `handle` have each signal once. Outside the main thread, Python gives no signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
     before = {number: signal.getsignal(number) for number in NOTED}
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
+    def once(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, before[signal.Signals(number)])
+        handle(number)
 
     for number in NOTED:
-        signal.signal(number, note)
+        signal.signal(number, once)
     try:
-        yield received
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # what peft and transformers say of each other's names, here without loracli between them
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
+]
 
 SYSTEM = "Answer with one JSON object."
 
@@ -73,38 +77,30 @@ def test_ten_lines_of_plain_peft_give_the_answers_of_the_run(trained: Path) -> N
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoTokenizer
 
+    plan = json.loads((trained / "plan.json").read_text("utf-8"))["model"]
     tokenizer = AutoTokenizer.from_pretrained(trained / "adapter", padding_side="left")
-    dtype = json.loads((trained / "plan.json").read_text("utf-8"))["model"]["dtype"]
-    model = AutoPeftModelForCausalLM.from_pretrained(trained / "adapter", dtype=dtype)
-    model.base_model.model.set_attn_implementation("eager")
+    model = AutoPeftModelForCausalLM.from_pretrained(
+        trained / "adapter", dtype=plan["dtype"], attn_implementation=plan["attention"]
+    )
     reported = read_lines(trained / "answers.jsonl")
-    order = sorted(reported, key=lambda row: -len(tokenizer(row["prompt"]).input_ids))
-    batch = tokenizer([row["prompt"] for row in order], return_tensors="pt", padding=True)
+    batch = tokenizer([row["prompt"] for row in reported], return_tensors="pt", padding=True)
     output = model.generate(**batch, max_new_tokens=40, do_sample=False)
     texts = tokenizer.batch_decode(output[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
-    assert texts == [row["adapter"] for row in order]
-    assert [row["adapter"] for row in reported] != [row["base"] for row in reported]
+    assert texts == [row["adapter"] for row in reported]
+    assert texts != [row["base"] for row in reported]
 
 
-def test_the_merged_model_answers_as_the_adapter(trained: Path, tmp_path: Path) -> None:
+def test_the_merged_weights_are_those_of_pefts_own_merge(trained: Path, tmp_path: Path) -> None:
     import torch
     from peft import AutoPeftModelForCausalLM
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     report = json.loads(loracli("merge", str(trained), "-o", str(tmp_path / "m"), "--json").stdout)
     assert report["adapter_tensors"] == 420
     assert report["changed_tensors"] == 210
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
-    prompt = tokenizer(read_lines(trained / "answers.jsonl")[0]["prompt"], return_tensors="pt")
-    logits = []
-    for model in (
-        AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32),
-        AutoPeftModelForCausalLM.from_pretrained(trained / "adapter", dtype=torch.float32),
-    ):
-        with torch.no_grad():
-            logits.append(model(**prompt).logits[0])
-    # the merged weights are rounded to bfloat16 once: 8 bits of mantissa, relative error 2^-9
-    spread = logits[1].std()
-    assert (logits[0] - logits[1]).abs().max() < 0.1 * spread
-    agreement = (logits[0].argmax(-1) == logits[1].argmax(-1)).float().mean()
-    assert agreement > 0.95
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.bfloat16)
+    adapted = AutoPeftModelForCausalLM.from_pretrained(trained / "adapter", dtype=torch.bfloat16)
+    expected = adapted.merge_and_unload().state_dict()
+    given = merged.state_dict()
+    assert given.keys() == expected.keys()
+    assert [name for name in given if not torch.equal(given[name], expected[name])] == []

@@ -18,7 +18,10 @@ from typer.testing import CliRunner
 
 from lora_cli.cli import app
 from lora_cli.engine.checkpoint import is_whole
+from lora_cli.engine.run import run
 from lora_cli.engine.signals import interrupted, signals_noted
+from lora_cli.errors import InterruptedRunError
+from lora_cli.events import Event, Stage
 from tests.helpers.runs import losses_of, metrics_of, plan_of, train, write_recipe
 
 TinyModel = Callable[[str], Path]
@@ -69,6 +72,26 @@ def test_another_thread_can_train_too() -> None:
     assert seen == [[]]
 
 
+@pytest.mark.parametrize(("number", "code"), BOTH)
+def test_after_the_last_step_a_signal_breaks_off_what_can_be_done_again(
+    tmp_path: Path, tiny_model: TinyModel, number: int, code: int
+) -> None:
+    plan = plan_of(write_recipe(tmp_path, tiny_model("llama")))
+
+    def press_while_writing(event: Event) -> None:
+        if event == Stage("writing the adapter"):
+            signal.raise_signal(number)
+
+    with pytest.raises(
+        InterruptedRunError, match=r"after step 4; a checkpoint.*--resume"
+    ) as caught:
+        run(plan, press_while_writing)
+    assert caught.value.signal_exit_code == code
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    result, _ = train(plan, resume=True)
+    assert result.steps == 4
+
+
 @dataclass(frozen=True)
 class Stopped:
     """A run of the command line that a signal stopped in the midst of training."""
@@ -98,29 +121,37 @@ def stopped(
             ),
         )
     try:
-        yield {number: stop(*started, number) for number, started in running.items()}
+        send_once_under_way(running)
+        yield {
+            number: Stopped(
+                folder, errors=process.communicate(timeout=60)[1], exit_code=process.returncode
+            )
+            for number, (folder, process) in running.items()
+        }
     finally:
         for _, process in running.values():
             process.kill()
+
+
+def send_once_under_way(running: dict[int, tuple[Path, subprocess.Popen[str]]]) -> None:
+    """Send each process its signal as soon as it has done some steps."""
+    deadline = time.monotonic() + 90
+    waiting = dict(running)
+    while waiting and time.monotonic() < deadline:
+        for number, (folder, process) in list(waiting.items()):
+            metrics = folder / "run" / "metrics.jsonl"
+            if metrics.is_file() and metrics.read_bytes().count(b"\n") >= 3:
+                process.send_signal(number)
+                del waiting[number]
+            elif process.poll() is not None:
+                del waiting[number]
+        time.sleep(0.01)
 
 
 def recipe_in(folder: Path, tiny_model: TinyModel) -> Path:
     training = {"steps": STEPS, "save_steps": 40, "batch_size": 1, "learning_rate": 1e-3}
     adapter = {"dropout": 0.2}
     return write_recipe(folder, tiny_model("llama"), training=training, adapter=adapter)
-
-
-def stop(folder: Path, process: subprocess.Popen[str], number: int) -> Stopped:
-    """Send the signal once some steps are done; return how the process ended."""
-    deadline = time.monotonic() + 90
-    metrics = folder / "run" / "metrics.jsonl"
-    while time.monotonic() < deadline and process.poll() is None:
-        if metrics.is_file() and metrics.read_bytes().count(b"\n") >= 3:
-            process.send_signal(number)
-            break
-        time.sleep(0.01)
-    errors = process.communicate(timeout=60)[1]
-    return Stopped(folder, process.returncode, errors)
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +166,14 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_model: TinyMode
 def test_the_command_ends_with_the_signals_exit_code(
     stopped: dict[int, Stopped], number: int, code: int
 ) -> None:
-    run = stopped[number]
-    assert run.exit_code == code, run.errors
-    assert f"{signal.Signals(number).name} after step" in run.errors
-    assert "--resume" in run.errors
-    assert "Traceback" not in run.errors
-    done = len(metrics_of(run.folder / "run"))
+    ended = stopped[number]
+    assert ended.exit_code == code, ended.errors
+    assert f"{signal.Signals(number).name} after step" in ended.errors
+    assert "--resume" in ended.errors
+    assert "Traceback" not in ended.errors
+    done = len(metrics_of(ended.folder / "run"))
     assert 3 <= done < STEPS
-    assert is_whole(run.folder / "run" / "checkpoints" / f"step-{done:06d}")
+    assert is_whole(ended.folder / "run" / "checkpoints" / f"step-{done:06d}")
 
 
 @pytest.mark.parametrize("number", [number for number, _ in BOTH])
