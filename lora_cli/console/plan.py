@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
@@ -65,7 +66,7 @@ def _summary(plan: RunPlan) -> list[tuple[str, str]]:
         ("model", _model(plan)),
         ("", _model_details(plan)),
         ("adapter", _adapter(plan)),
-        ("modules", f"{len(plan.adapter.modules)}: {', '.join(plan.adapter.peft_names)}"),
+        ("modules", _modules(plan)),
         ("quantization", plan.quantization.method),
     ]
     lines += [("data", line) for source in plan.data.sources for line in _source(source)]
@@ -98,6 +99,12 @@ def _adapter(plan: RunPlan) -> str:
         f"{plan.adapter.scaling:.4g}, dropout {spec.dropout:g}: {count:,} trainable "
         f"({share:.2%} of all)"
     )
+
+
+def _modules(plan: RunPlan) -> str:
+    counts = Counter(name.rpartition(".")[2] for name in plan.adapter.modules)
+    listing = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return f"{len(plan.adapter.modules)}: {listing}"
 
 
 def _source(source: SourcePlan) -> list[str]:

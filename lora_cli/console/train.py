@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -84,13 +84,15 @@ class TrainingView:
         if event.step == 1 or event.step % interval == 0 or event.step == self._total:
             self._console.print(Text(self._step_text(event)), soft_wrap=True)
 
-    def _panel(self, event: StepDone) -> Group:
-        bar = ProgressBar(total=self._total, completed=event.step, width=40)
-        lines: list[RenderableType] = [bar, Text(self._step_text(event))]
+    def _panel(self, event: StepDone) -> Table:
+        panel = Table.grid()  # a row each: a bar in a plain group shares its line with the text
+        panel.add_row(ProgressBar(total=self._total, completed=event.step, width=40))
+        panel.add_row(Text(self._step_text(event)))
         if self._evaluation:
-            best = self._evaluation
-            lines.append(Text(f"evaluation loss {best.loss:.4f} at step {best.step}", style="dim"))
-        return Group(*lines)
+            last = self._evaluation
+            text = f"evaluation loss {last.loss:.4f} at step {last.step}"
+            panel.add_row(Text(text, style="dim"))
+        return panel
 
     def _step_text(self, event: StepDone) -> str:
         seconds = sum(step.seconds for step in self._recent)

@@ -42,19 +42,41 @@ A {plan.adapter.spec.variant} adapter for `{plan.model.name}`.
 {_scores_table(result)}
 ## Use
 
-```python
-from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
+In this folder:
 
-model = AutoPeftModelForCausalLM.from_pretrained(
-    "{name}/adapter", dtype="{plan.model.dtype}", attn_implementation="{plan.model.attention}"
-)
-tokenizer = AutoTokenizer.from_pretrained("{name}/adapter", padding_side="left")
-```
+{_usage(plan)}
 {_reproduce(plan)}
 The recipe is `recipe.yaml`, every value with its reason is in `plan.json`, every step in
 `metrics.jsonl`. Made with {packages}.
 """
+
+
+def _usage(plan: RunPlan) -> str:
+    """Return the Python that loads the adapter on the base as it was trained."""
+    options = [f'dtype="{plan.model.dtype}"', f'attn_implementation="{plan.model.attention}"']
+    imported = "AutoTokenizer"
+    held = plan.quantization
+    if held.method in ("nf4", "fp4"):
+        imported = "AutoTokenizer, BitsAndBytesConfig"
+        options.append(
+            f"quantization_config=BitsAndBytesConfig(load_in_4bit=True, "
+            f'bnb_4bit_quant_type="{held.method}", '
+            f"bnb_4bit_use_double_quant={held.double_quantization}, "
+            f'bnb_4bit_compute_dtype="{held.compute_dtype}")'
+        )
+    elif held.method == "int8":
+        imported = "AutoTokenizer, BitsAndBytesConfig"
+        options.append("quantization_config=BitsAndBytesConfig(load_in_8bit=True)")
+    listing = "".join(f"    {option},\n" for option in options)
+    return f"""```python
+from peft import AutoPeftModelForCausalLM
+from transformers import {imported}
+
+model = AutoPeftModelForCausalLM.from_pretrained(
+    "adapter",
+{listing})
+tokenizer = AutoTokenizer.from_pretrained("adapter", padding_side="left")
+```"""
 
 
 def _reproduce(plan: RunPlan) -> str:

@@ -119,8 +119,9 @@ def _build_on_meta(config: Any, trust_remote_code: bool) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().split("\n")
-    return lines[0][:300] or type(error).__name__
+    lines = [line.strip() for line in str(error).strip().split("\n")]
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return said[:300] or type(error).__name__
 
 
 def _modules(model: Any) -> tuple[tuple[LinearFacts, ...], tuple[str, ...]]:

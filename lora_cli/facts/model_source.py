@@ -78,6 +78,10 @@ def _find(name: str, revision: str, base_dir: Path) -> ModelSource:
 
 
 def _absent(name: str, path: Path) -> str:
+    if "://" in name:
+        return f"`{name}` is an address; models are not read from addresses"
+    if path.is_file():
+        return f"`{name}` is a file, but not a .gguf file"
     return f"there is no model `{name}`: {path} does not exist"
 
 

@@ -30,7 +30,7 @@ def test_the_summary_says_what_will_be_trained(plan: RunPlan) -> None:
         "LlamaForCausalLM",
         "lora, rank 4, alpha 8, scaling 2",
         "4,096 trainable",
-        "14: q_proj, k_proj",
+        "14: 2 q_proj, 2 k_proj",
         "24 rows, messages",
         "supervised",
         "6 rows (25% split)",

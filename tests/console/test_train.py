@@ -85,9 +85,13 @@ def test_a_terminal_shows_one_panel_that_is_gone_at_the_end() -> None:
         for number in (1, 2, 3):
             view(step(number))
         panel = view._panel(step(3))
+    console.width = 80
     with console.capture() as capture:
         console.print(panel)
-    assert "step 3/3" in capture.get()
+    assert capture.get().index("\n") < capture.get().index("step 3/3")
+    figures = " ".join(capture.get().split())
+    for figure in ("loss 0.8333", "lr 2.00e-04", "grad 0.500", "500 tokens/s", "3.0 GB", "left"):
+        assert figure in figures
     assert "evaluation loss 0.5000 at step 2" in capture.get()
 
 

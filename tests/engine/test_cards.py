@@ -85,13 +85,13 @@ def test_the_card_says_base_data_plan_and_figures(finished: Finished, card: str)
 
 
 @PLAIN_PEFT
-def test_the_cards_code_loads_the_adapter_from_the_runs_parent(
+def test_the_cards_code_loads_the_adapter_from_the_runs_folder(
     finished: Finished, card: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
     assert code is not None
     assert str(finished.folder) not in code[1], "a card is published: no paths of this machine"
-    monkeypatch.chdir(finished.folder.parent)
+    monkeypatch.chdir(finished.folder)
     names: dict[str, Any] = {}
     exec(code[1], names)
     assert names["model"].peft_config["default"].r == 4
