@@ -79,7 +79,8 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 dtype, attention = sys.argv[1:]
 tokenizer = AutoTokenizer.from_pretrained("adapter", padding_side="left")
-model = AutoPeftModelForCausalLM.from_pretrained("adapter", dtype=dtype, attn_implementation=attention)
+options = {"dtype": dtype, "attn_implementation": attention}
+model = AutoPeftModelForCausalLM.from_pretrained("adapter", **options)
 prompts = [json.loads(line)["prompt"] for line in open("answers.jsonl", encoding="utf-8")]
 batch = tokenizer(prompts, return_tensors="pt", padding=True)
 output = model.generate(**batch, max_new_tokens=40, do_sample=False)[:, batch.input_ids.shape[1]:]
