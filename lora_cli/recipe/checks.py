@@ -21,7 +21,11 @@ def check_values(values: Mapping[str, Any], source: Source) -> list[Problem]:
 def _epochs_or_steps(values: Mapping[str, Any], source: Source) -> Iterator[Problem]:
     if {"epochs", "steps"} <= _section(values, "training").keys():
         message = "`training.steps` and `training.epochs` both say how long to train"
-        yield Problem(source.of_key(("training", "steps")), message, "keep one of the two")
+        where = source.of_key(("training", "steps"))
+        hint = "keep one of the two"
+        if where.file.startswith("--set"):
+            hint += "; the flag can set `training.epochs` too, which takes fractions"
+        yield Problem(where, message, hint)
 
 
 def _evaluation_rows(values: Mapping[str, Any], source: Source) -> Iterator[Problem]:
