@@ -10,7 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lora_cli.errors import Problem
+from lora_cli.recipe.fields import field_at
+from lora_cli.recipe.scalars import DISPUTED_BOOLEANS
 from lora_cli.recipe.source import Source
+from lora_cli.recipe.wording import kind, shown
 
 
 def check_values(values: Mapping[str, Any], source: Source) -> list[Problem]:
@@ -49,7 +52,8 @@ def _regular_expression(values: Mapping[str, Any], source: Source) -> Iterator[P
         re.compile(regex)
     except (re.error, RecursionError, OverflowError) as error:
         where = source.of_value(("adapter", "target_modules", "regex"))
-        message = f"`adapter.target_modules.regex` is not a regular expression: {error}"
+        reason = shown(str(error))
+        message = f"`adapter.target_modules.regex` is not a regular expression: {reason}"
         yield Problem(where, message, "Python's `re` syntax, matched against whole module names")
 
 
@@ -60,8 +64,18 @@ def _split_of_a_file(values: Mapping[str, Any], source: Source) -> Iterator[Prob
         if isinstance(path, str) and path.endswith((".jsonl", ".json")) and "split" in dataset:
             item = (index,) if isinstance(datasets, list) else ()
             where = source.of_key(("dataset", *item, "split"))
-            message = f"`{where.key}` names a file in a folder, but `{path}` is a file"
+            message = f"`{where.key}` names a file in a folder, but `{shown(path)}` is a file"
             yield Problem(where, message, "remove `split`, or name the folder")
+
+
+def _disputed_booleans(_values: Mapping[str, Any], source: Source) -> Iterator[Problem]:
+    """Find a bare `yes` where `true` belongs; any other field refuses a boolean by itself."""
+    for path, written in source.written.items():
+        info = field_at(path) if written in DISPUTED_BOOLEANS else None
+        if info is not None and info.annotation is bool:
+            value, where = DISPUTED_BOOLEANS[written], source.of_value(path)
+            message = f"`{where.key}` must be true or false, not {kind(value, written)}"
+            yield Problem(where, message, f"write {str(value).lower()}")
 
 
 def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -70,4 +84,10 @@ def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return section if isinstance(section, dict) else {}
 
 
-_CHECKS = (_epochs_or_steps, _evaluation_rows, _regular_expression, _split_of_a_file)
+_CHECKS = (
+    _epochs_or_steps,
+    _evaluation_rows,
+    _regular_expression,
+    _split_of_a_file,
+    _disputed_booleans,
+)

@@ -29,7 +29,7 @@ FOREIGN_NAMES = _by_word({
     "model.attention: sdpa": "sdp_attention use_sdpa",
     "model.attention: eager": "eager_attention",
     "model.allow_pickle": "use_safetensors",
-    "adapter": "peft peft_config lora lora_config lora_parameters",
+    "adapter: {variant: lora, rank: 8}": "peft peft_config lora lora_config lora_parameters",
     "adapter.variant": """adapter_type finetuning_type fine_tune_type peft_type peft_method
         tuner_type train_type sft_type tuner
         adapter.type adapter.name adapter.method adapter.kind""",
@@ -55,7 +55,7 @@ FOREIGN_NAMES = _by_word({
     "dataset": "datasets data train_dataset train_datasets dataset_mixture",
     "dataset.path": """train_file train_files train_path train_data data_path data_file data_files
         data_dir dataset_path dataset_dir dataset_name json_path source file_name jsonl
-        dataset.name dataset.file dataset.files dataset.data""",
+        dataset.name dataset.file dataset.files dataset.data dataset.train""",
     "dataset.split": "dataset_train_split train_on_split train_split",
     "dataset.format": "type ds_type formatting data_format dataset_type dataset_format",
     "dataset.max_rows": """max_samples max_train_samples num_samples train_dataset_sample
@@ -63,7 +63,7 @@ FOREIGN_NAMES = _by_word({
     "dataset.system_prompt":
         "system default_system system_message default_system_message default_system_prompt",
     "dataset.on_bad_row": "strict skip_invalid",
-    "training": "train trainer training_args training_arguments sft_config hyperparameters",
+    "training": "trainer training_args training_arguments sft_config hyperparameters",
     "training.epochs": "num_epochs num_train_epochs n_epochs max_epochs epoch",
     "training.steps": """max_steps iters max_iters num_steps n_steps total_steps train_steps
         num_train_steps num_training_steps max_steps_per_epoch""",
@@ -75,8 +75,7 @@ FOREIGN_NAMES = _by_word({
     "training.learning_rate": "lr peak_lr max_lr",
     "training.scheduler": """lr_scheduler lr_scheduler_type lr_scheduler_name lr_schedule
         scheduler_type schedule decay""",
-    "training.warmup_ratio": """warmup_steps num_warmup_steps lr_warmup_steps warmup_iters warmup
-        warmup_proportion warmup_fraction""",
+    "training.warmup_ratio": "warmup_proportion warmup_fraction",
     "training.max_length": """sequence_len cutoff_len max_seq_length max_seq_len seq_len seq_length
         model_max_length max_sequence_length block_size context_length""",
     "training.gradient_checkpointing": """use_gradient_checkpointing grad_checkpoint
@@ -98,7 +97,8 @@ FOREIGN_NAMES = _by_word({
         evaluation.size evaluation.ratio evaluation.fraction evaluation.share""",
     "evaluation.path": """test_datasets eval_dataset val_dataset test_dataset eval_file eval_path
         eval_data val_file valid_file validation_file test_file dataset_test_split
-        evaluation.dataset evaluation.file evaluation.data evaluation.rows""",
+        evaluation.dataset evaluation.file evaluation.data evaluation.rows dataset.test
+        dataset.eval dataset.evaluation dataset.val dataset.valid dataset.validation""",
     "evaluation.every_steps": """eval_steps evals_per_epoch eval_interval eval_every eval_freq
         steps_per_eval evaluation_steps val_check_interval run_val_every_n_steps interval""",
     "evaluation.batch_size": "eval_batch_size per_device_eval_batch_size val_batch_size",
@@ -131,9 +131,13 @@ NOTES = _by_word({
         dataset_text_field field field_messages field_instruction field_output messages_key
         prompt_feature completion_feature text_feature""",
     "a recipe is supervised fine-tuning: leave it out": "stage rl rlhf_type task task_type",
-    "`loracli train` trains: leave it out": "do_train",
-    "what is evaluated, and when, stands in `evaluation`": "do_eval eval_strategy "
-        "evaluation_strategy eval_on_start val_batches",
+    "`loracli train` trains: leave it out, and write settings under `training`": "do_train train",
+    "`training.warmup_ratio` is this as a share of all steps, between 0 and 1":
+        "warmup_steps num_warmup_steps lr_warmup_steps warmup_iters warmup",
+    "what is evaluated, and when, stands in `evaluation`": """do_eval eval_strategy
+        evaluation_strategy eval_on_start val_batches do_predict test test_batches""",
+    "the best adapter by evaluation loss is kept; `evaluation.answers.metric` scores answers":
+        "evaluation.metric metric_for_best_model load_best_model_at_end greater_is_better",
     "a checkpoint is written every `training.save_steps` steps and at the end":
         "save_strategy save_safetensors save_only_model",
     "use the flag --overwrite of `loracli train`": "overwrite_output_dir overwrite",

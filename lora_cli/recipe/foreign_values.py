@@ -18,7 +18,7 @@ FOREIGN_VALUES: Mapping[str, Mapping[str, str]] = {
         "sdpa": "sdp torch pytorch disabled true",
         "eager": "vanilla false",
     },
-    "adapter.variant": {"lora": "peft unsloth", "rslora": "rs rank_stabilized use_rslora"},
+    "adapter.variant": {"lora": "peft unsloth true", "rslora": "rs rank_stabilized use_rslora"},
     "adapter.target_modules": {"all-linear": "all linear auto"},
     "quantization.method": {
         "nf4": "4 4bit 4-bit int4 bnb bnb.nf4 bnb.nf4-dq bitsandbytes true load_in_4bit qlora",
@@ -47,8 +47,8 @@ FOREIGN_VALUES: Mapping[str, Mapping[str, str]] = {
 VALUE_NOTES: Mapping[str, Mapping[str, str]] = {
     "adapter.variant": {
         "for QLoRA write `adapter: lora` and `quantization: nf4`": "qlora",
-        "not part of this version": "dora qdora adalora pissa loftq loha lokr ia3 vera oft",
-        "only adapters are trained": "full freeze none",
+        "not part of this version": "dora qdora adalora loftq loha lokr ia3 vera oft",
+        "only adapters are trained": "full freeze none false no off",
     },
     "quantization.method": {
         "not part of this version": "gptq awq hqq eetq aqlm fp8 torchao quanto",
@@ -58,7 +58,11 @@ VALUE_NOTES: Mapping[str, Mapping[str, str]] = {
         "rewrite the rows as `messages`, or as `prompt` and `completion`":
             "alpaca sharegpt text instruct dpo raw",
     },
-    "evaluation.answers.metric": {"not part of this version": "rouge bleu f1 perplexity"},
+    "evaluation.answers.metric": {
+        "not part of this version": "rouge bleu f1",
+        "every evaluation measures it: leave the line out": "loss perplexity",
+        "leave the line out for none": "none false no off",
+    },
 }  # fmt: skip
 """Key → what to say → the words it is said of."""
 

@@ -12,7 +12,7 @@ from lora_cli.recipe.fields import field_at, sections_at
 from lora_cli.recipe.scalars import FLOAT, INTEGER
 from lora_cli.recipe.source import KeyPath, dotted
 from lora_cli.recipe.suggest import value_hint
-from lora_cli.recipe.wording import kind, shown
+from lora_cli.recipe.wording import given, kind, shown
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -30,6 +30,7 @@ _BOUNDS = {
     "less_than": ("less than", "lt"),
     "less_than_equal": ("at most", "le"),
 }
+_NOTHING = frozenset(("false", "no", "off", "none", "null", "nil"))
 _EXAMPLES = {"model": "model: NAME", "adapter": "adapter: lora", "dataset": "dataset: FILE.jsonl"}
 
 
@@ -42,11 +43,12 @@ def describe(error: ErrorDetails, path: KeyPath, written: str) -> tuple[str, str
         text, limit = _BOUNDS[code]
         bound = error["ctx"][limit]
         bound = int(bound) if bound == int(bound) else bound
-        return f"must be {text} {bound}, not {written or value}", _bound_hint(value, bound, path)
+        message = f"must be {text} {bound}, not {given(value, written)}"
+        return message, _bound_hint(value, bound, path)
     if code == "literal_error":
         return f"cannot be {kind(value, written)}", _choice_hint(error, path)
     if code == "finite_number":
-        return f"must be a finite number, not {written or value}", _default_hint(path)
+        return f"must be a finite number, not {given(value, written)}", _default_hint(path)
     if code in ("string_too_short", "too_short"):
         empty = "an empty text" if isinstance(value, str) else "an empty list"
         return f"must not be {empty}", _default_hint(path) or "give it a value"
@@ -63,6 +65,8 @@ def _wrong_type(expected: str, value: Any, path: KeyPath, written: str) -> tuple
     sections = sections_at(path)
     main = sections[0].main_field if sections else ""
     hint = _type_hint(expected, value, written)
+    if str(value).lower() in _NOTHING and expected != "true or false" and _is_optional(path):
+        hint = "leave the line out for the default" + (f"; else {hint}" if hint else "")
     if not main:
         message = f"must be {expected}, not {kind(value, written)}"
         return message, hint or _default_hint(path)
@@ -85,7 +89,7 @@ def _type_hint(expected: str, value: Any, written: str) -> str:
         "a whole number": _whole_number_hint,
         "a number": _number_hint,
         "true or false": _boolean_hint,
-        "text": lambda value: f'put it in quotes: "{shown(written or str(value))}"',
+        "text": lambda value: f'put it in quotes: "{given(value, written)}"',
         "a mapping": lambda value: "write `key: value` lines under it, indented",  # noqa: ARG005
     }
     return hints[expected](value) if expected in hints else ""
@@ -96,7 +100,7 @@ def _whole_number_hint(value: Any) -> str:
         exact = value.is_integer() and abs(value) < 1e15
         return f"write {value:.0f}" if exact else "without point or exponent"
     text = str(value).strip()
-    return f"remove the quotes: {text}" if INTEGER.fullmatch(text) else _digits_hint(text)
+    return f"remove the quotes: {shown(text)}" if INTEGER.fullmatch(text) else _digits_hint(text)
 
 
 def _number_hint(value: Any) -> str:
@@ -105,12 +109,13 @@ def _number_hint(value: Any) -> str:
         return f"remove the quotes: {shown(text)}"
     if percentage := re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,3})?) ?%", text):
         return f"write {float(percentage[1]) / 100:g}"
+    point = text.replace(",", ".")
+    if FLOAT.fullmatch(point):
+        return f"write {shown(point)}, with a decimal point"
     return _digits_hint(text)
 
 
 def _digits_hint(text: str) -> str:
-    if text.lower() in ("none", "null", "nil"):
-        return "leave the line out for the default"
     return "write digits only, like 1000" if text[:1].isdigit() else ""
 
 
@@ -135,6 +140,11 @@ def _bound_hint(value: Any, bound: Any, path: KeyPath) -> str:
     if bound == 1 and value >= 2:
         return "for 10 % write 0.1"
     return _default_hint(path)
+
+
+def _is_optional(path: KeyPath) -> bool:
+    info = field_at(path)
+    return info is not None and not info.is_required()
 
 
 def _default_hint(path: KeyPath) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from lora_cli.errors import Problem, Where
-from lora_cli.recipe.fields import field_at, sections_at
+from lora_cli.recipe.fields import field_at, is_list, sections_at
 from lora_cli.recipe.file_text import refused_character
 from lora_cli.recipe.source import UNREADABLE, KeyPath, dotted
 from lora_cli.recipe.wording import shown
@@ -33,6 +33,7 @@ def apply_overrides(tree: Tree, overrides: Iterable[str]) -> None:
         where = Where(f"--set {shown(override)}")
         try:
             path, value = _parsed(override, where)
+            path = _in_file(path, tree.value)
             if tree.value is not UNREADABLE:
                 _set(tree, path, value.value, where)
                 _note(tree, path, value, where)
@@ -63,6 +64,14 @@ def _parse_path(key: str) -> KeyPath | None:
             return None
         parts += [match[1], *(int(digits) for digits in re.findall(r"\d+", match[2]))]
     return tuple(parts)
+
+
+def _in_file(path: KeyPath, root: Any) -> KeyPath:
+    """Return `path` without its [0] where the file has one value for a list: `dataset: x`."""
+    listed = isinstance(root, dict) and isinstance(root.get(path[0]), list)
+    if is_list(path[:1]) and path[1:2] == (0,) and not listed:
+        return path[:1] + path[2:]
+    return path
 
 
 def _set(tree: Tree, path: KeyPath, value: Any, where: Where) -> None:

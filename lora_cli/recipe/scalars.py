@@ -1,13 +1,16 @@
 """A bare YAML scalar → its value, or why nobody should have to guess it.
 
 The values are those of YAML 1.2's core schema, so that `1e-4` is a number and a date is text.
-What YAML readers disagree on (`yes`, `010`, `1_000`, `1:30`) is a trap, never a guess.
+What YAML readers disagree on is never a guess: `010`, `1_000` and `1:30` are traps, and a bare
+`yes` is a boolean that no field takes (`checks`), so that each can say what to write.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
+from math import isfinite
 
 from lora_cli.recipe.wording import shown
 
@@ -25,14 +28,20 @@ _DISPUTED_NUMBERS = (
     re.compile(r"[-+]?[0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?"),  # 1:30, base 60 in YAML 1.1
 )
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+DISPUTED_BOOLEANS = {
+    **dict.fromkeys(("yes", "Yes", "YES", "on", "On", "ON", "y", "Y"), True),
+    **dict.fromkeys(("no", "No", "NO", "off", "Off", "OFF", "n", "N"), False),
+}
+"""Booleans in YAML 1.1, words in 1.2."""
 _BOOLEANS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
+    **DISPUTED_BOOLEANS,
 }
-_BOOLEAN_TRAPS = {
-    **dict.fromkeys(("yes", "Yes", "YES", "on", "On", "ON", "y", "Y"), "true"),
-    **dict.fromkeys(("no", "No", "NO", "off", "Off", "OFF", "n", "N"), "false"),
-}
+_ODD = "[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
+# where a plain space would be no part of the text: around it, after `key:` and after `-`
+_ODD_SPACE = re.compile(rf"^(?:\w+:|-)?{_ODD}|{_ODD}$")
+_CURLY_QUOTES = tuple("‘’‚‛“”„‟")
 
 
 @dataclass(frozen=True)
@@ -47,9 +56,11 @@ def read_scalar(text: str) -> Scalar | Trap:
     """Return the value of a bare scalar; only nulls are the caller's own business."""
     if text in _BOOLEANS:
         return _BOOLEANS[text]
-    if text in _BOOLEAN_TRAPS:
-        message = f"YAML readers disagree on a bare `{text}`: some read a word, some a boolean"
-        return Trap(message, f'write `{_BOOLEAN_TRAPS[text]}`, or "{text}" in quotes for the word')
+    if text.startswith(_CURLY_QUOTES):
+        message = f"curly quotes are no quotes in YAML: `{shown(text)}`"
+        return Trap(message, "write plain quotes, \" or '")
+    if trap := odd_space(text):
+        return trap
     if not text[:1].isdigit() and text[:1] not in ("+", "-", "."):
         return text
     if any(form.fullmatch(text) for form in _DISPUTED_NUMBERS):
@@ -58,9 +69,25 @@ def read_scalar(text: str) -> Scalar | Trap:
     return _number(text)
 
 
-def _number(text: str) -> Scalar:
-    if INTEGER.fullmatch(text) and len(text) <= LONGEST_INTEGER:
-        return int(text)
+def odd_space(text: str) -> Trap | None:
+    """Return the problem with a space that YAML takes for a letter, if there is one."""
+    found = _ODD_SPACE.search(text)
+    if found is None:
+        return None
+    space = found[0][-1]
+    message = f"a space that YAML takes for a letter: `{shown(text)}`"
+    name = unicodedata.name(space).lower()
+    return Trap(message, f"replace the {name} (U+{ord(space):04X}) by a plain space")
+
+
+def _number(text: str) -> Scalar | Trap:
+    if INTEGER.fullmatch(text):
+        return int(text) if len(text) <= LONGEST_INTEGER else _too_large(text)
     if FLOAT.fullmatch(text):
-        return float(text)
+        return float(text) if isfinite(float(text)) else _too_large(text)
     return float(text.replace(".", "")) if _NOT_FINITE.fullmatch(text) else text
+
+
+def _too_large(text: str) -> Trap:
+    message = f"too large a number: `{shown(text)}`"
+    return Trap(message, "write a smaller one, or put it in quotes for text")

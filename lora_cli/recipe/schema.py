@@ -72,8 +72,8 @@ class TrainingSection(Section):
     """Rows in one forward pass on one device."""
     gradient_accumulation_steps: PositiveInt = 1
     """Forward passes whose gradients make one optimizer step."""
-    learning_rate: float = Field(default=2e-4, gt=0)
-    """Peak learning rate."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Peak learning rate; left out, the adapter variant's own: 2e-4 for LoRA."""
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     """What the learning rate does after the warm-up."""
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)

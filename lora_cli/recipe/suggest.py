@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from lora_cli.recipe.foreign_names import FOREIGN_NAMES, NOTE_PREFIXES, NOTES
 from lora_cli.recipe.foreign_values import foreign_value, value_note
+from lora_cli.recipe.scalars import odd_space
 
 NEAR = 0.7
 NEAR_ELSEWHERE = 0.85
@@ -59,6 +60,8 @@ def key_suggestion(
     `siblings` are the keys of the section, `taken` those that are written already. Names that
     are known exactly, here or in another tool, come before names that only look alike.
     """
+    if trap := odd_space(word):
+        return Suggestion(trap.hint)
     prefix = f"{section}." if section else ""
     if "." in word and f"{prefix}{word}" in all_keys:
         first, _, rest = word.partition(".")
@@ -80,7 +83,7 @@ def _exact(section: str, word: str) -> Suggestion | None:
     ours = FOREIGN_NAMES.get(f"{section}.{word}") or FOREIGN_NAMES.get(word)
     if ours and ours != section:
         return _meant([ours])
-    note = NOTES.get(word) or _prefix_note(word)
+    note = NOTES.get(f"{section}.{word}") or NOTES.get(word) or _prefix_note(word)
     return Suggestion(note) if note else None
 
 

@@ -23,16 +23,23 @@ def _visible(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+def given(value: Any, written: str) -> str:
+    """Return a value as the user gave it: as `written` where it was bare."""
+    return shown(written or str(value))
+
+
 def kind(value: Any, written: str = "") -> str:
     """Return what a value is, in words: `a list`, `the number 1.10` (as `written`)."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
-        return str(value).lower()
+        word = str(value).lower()
+        bare = written.lower() in ("", word)
+        return word if bare else f"`{written}`, which some YAML readers take for {word}"
     if isinstance(value, list | tuple):
         return "a list"
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, int | float):
-        return f"the number {shown(written or str(value))}"
+        return f"the number {given(value, written)}"
     return f'the text "{shown(str(value))}"' if value else "an empty text"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from lora_cli.errors import Problem, Where
+from lora_cli.recipe.scalars import odd_space
 from lora_cli.recipe.wording import shown
 from lora_cli.recipe.yaml_outline import Loader
 
@@ -125,11 +126,12 @@ def _colon_problem(lines: list[str], where: Where) -> Problem:
     if where.column > LONGEST_KEY:
         return _long_key(Where(where.file, where.line, 1))
     if ": " in line[: where.column - 1]:
-        return Problem(where, "a second `: ` in one line", "put text that holds `: ` in quotes")
+        hint = "put text that holds `: ` in plain quotes"
+        return Problem(where, "a second `: ` in one line", hint)
     for number in range(where.line - 2, -1, -1):
         above = lines[number].strip()
         if above and not above.startswith("#"):
-            if re.search(r":(\s|$)", above):
+            if re.search(r":([ \t]|$)", above):
                 break
             column = lines[number].index(above[0]) + 1
             return _no_colon(lines[number], Where(where.file, number + 1, column))
@@ -142,6 +144,8 @@ def _long_key(where: Where) -> Problem:
 
 def _no_colon(line: str, where: Where) -> Problem:
     word = line.strip()
+    if trap := odd_space(word):
+        return Problem(where, trap.message, trap.hint)
     if glued := re.match(r"([A-Za-z_]+):(\S+)", word):
         hint = f"write `{glued[1]}: {shown(glued[2])}`, with a space after the colon"
         return Problem(where, "a key needs a space after its colon", hint)

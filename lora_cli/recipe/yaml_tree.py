@@ -18,6 +18,8 @@ from lora_cli.recipe.wording import shown
 from lora_cli.recipe.yaml_outline import MAX_NODES, Loader, Tags, outline, tag_place
 from lora_cli.recipe.yaml_syntax import syntax_problem
 
+_NO_COMMA = "a number has no comma: write 2.5 for 2,5 and 1000 for 1,000"
+
 
 @dataclass
 class Tree:
@@ -111,9 +113,10 @@ class _Reader:
             return self._scalar(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
+        assert isinstance(node, yaml.MappingNode), "nodes are of three kinds"
         return self._mapping(node, path)
 
-    def _mapping(self, node: yaml.Node, path: KeyPath) -> Any:
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> Any:
         result: dict[str, Any] = {}
         inherited: dict[str, Any] = {}
         lines: dict[str, int] = {}
@@ -121,7 +124,7 @@ class _Reader:
             if _is_merge(key_node):
                 # read all the same: its keys are then not said to be missing
                 inherited = self._merged(key_node, value_node, path) or inherited
-            elif (key := self._key(key_node, path)) is not None:
+            elif (key := self._key(key_node, path, in_flow=bool(node.flow_style))) is not None:
                 value = self._entry(key_node, value_node, (*path, key), lines)
                 result.setdefault(key, value)
         # a mapping of which no key could be read lacks none either
@@ -145,7 +148,7 @@ class _Reader:
         value = self.read(value_node, inner)
         return value if isinstance(value, dict) else None
 
-    def _key(self, node: yaml.Node, path: KeyPath) -> str | None:
+    def _key(self, node: yaml.Node, path: KeyPath, *, in_flow: bool) -> str | None:
         if not isinstance(node, yaml.ScalarNode):
             message = "a mapping or a list cannot be a key"
             self.problem(node, path, message, "put text that begins with `{` or `[` in quotes")
@@ -155,7 +158,8 @@ class _Reader:
             return None
         if not text or (not node.style and (text in NULLS or FLOAT.fullmatch(text))):
             what = f"the key `{shown(text)}` is not a word" if text else "an empty key"
-            self.problem(node, path, what, "keys are names")
+            hint = _NO_COMMA if in_flow and FLOAT.fullmatch(text) else "keys are names"
+            self.problem(node, path, what, hint)
             return None
         return text
 

@@ -101,7 +101,7 @@ MADE = [
     ),
     Made("endless_key", _BASE + b"k" * 250_000 + b": 1\n", ":4:1", "more than 1,024 characters"),
     Made("endless_quote", b"model: '" + b"x" * 250_000, ":1:8", "this quote is never closed"),
-    Made("endless_number", _BASE + b"seed: " + b"1" * 250_000, ":4:7", "must be a whole number"),
+    Made("endless_number", _BASE + b"seed: " + b"1" * 250_000, ":4:7", "too large a number"),
     Made("endless_digits", _BASE + b"seed: 1" + b"_" * 250_000 + b"x", ":4:7", "a whole number"),
     Made("endless_sexagesimal", _BASE + b"seed: 1" + b":1" * 120_000 + b"x", ":4:7", "a whole"),
     Made("endless_value", _BASE + b"training: " + b"x" * 250_000, ":4:11", "must be a mapping"),

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from lora_cli.errors import RecipeError
+from lora_cli.recipe.fields import all_keys
 from lora_cli.recipe.load import load_recipe
+from lora_cli.recipe.scalars import DISPUTED_BOOLEANS
 from tests.recipe.bad_recipes import MADE, MANY, Made, bad_files, expectations
 
 
@@ -69,14 +71,33 @@ def test_thousands_of_problems_are_all_found(name: str, tmp_path: Path) -> None:
     assert all(problem.where.line for problem in problems)
 
 
-@pytest.mark.parametrize("name", [*MANY, "long_key", "long_value", "escape_in_value"])
+TEXTS = {
+    **{path.stem: path.read_bytes() for path in bad_files()},
+    **{made.name: made.content for made in MADE},
+    **MANY,
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
 def test_messages_stay_short_and_printable(name: str, tmp_path: Path) -> None:
-    path = next((path for path in bad_files() if path.stem == name), tmp_path / "recipe.yaml")
-    if name in MANY:
-        path.write_bytes(MANY[name])
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(TEXTS[name])
     for problem in problems_of(path).problems:
         assert problem.message.isprintable()
         assert len(problem.message) < 200
+        assert len(problem.hint) < 300
+
+
+@pytest.mark.parametrize("key", all_keys())
+def test_no_key_takes_what_only_some_yaml_readers_take_for_a_boolean(
+    key: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: m\nadapter: lora\ndataset: rows.jsonl\n", "utf-8")
+    for word in DISPUTED_BOOLEANS:
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(path, [f"{key}={word}"])
+        assert key in [problem.where.key for problem in caught.value.problems]
 
 
 def test_a_folder_is_no_recipe(tmp_path: Path) -> None:

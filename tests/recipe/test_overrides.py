@@ -68,6 +68,22 @@ def test_an_item_of_a_list(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "dataset", ["rows.jsonl", "{path: rows.jsonl, max_rows: 0}", "[rows.jsonl]"]
+)
+def test_the_first_of_one_is_there_in_any_form(dataset: str, tmp_path: Path) -> None:
+    content = BASE.replace("rows.jsonl", dataset)
+    loaded = load(tmp_path, content, "dataset[0].max_rows=5", "dataset[0].format=messages")
+    (read,) = loaded.recipe.dataset
+    assert (read.path, read.max_rows, read.format) == ("rows.jsonl", 5, "messages")
+
+
+def test_one_data_set_from_flags_alone(tmp_path: Path) -> None:
+    content = "model: base-model\nadapter: lora\n"
+    (read,) = load(tmp_path, content, "dataset[0]=a.jsonl", "dataset[0].max_rows=5").recipe.dataset
+    assert (read.path, read.max_rows) == ("a.jsonl", 5)
+
+
 def test_a_whole_item_of_a_list(tmp_path: Path) -> None:
     loaded = load(tmp_path, LISTED, "dataset[1]=c.jsonl")
     assert [each.path for each in loaded.recipe.dataset] == ["a.jsonl", "c.jsonl"]
@@ -108,7 +124,17 @@ def test_the_flags_are_kept(tmp_path: Path) -> None:
         ("seed=~", "`seed` has no value", "leave the flag out"),
         ("output.dir=#1", "`output.dir` has no value", "leave the flag out"),
         ("seed=0x10", "YAML readers disagree on the number `0x10`", "plain decimal digits"),
-        ("model.trust_remote_code=yes", "disagree on a bare `yes`", "write `true`"),
+        ("seed=" + "1" * 5000, "too large a number: `1111", "write a smaller one"),
+        ("model.trust_remote_code=yes", "must be true or false, not `yes`", "write true"),
+        ("quantization=no", "`quantization` cannot be `no`", "did you mean `none`?"),
+        ("evaluation=false", "a number for its `split`, not false", "leave the line out"),
+        ("training={learning_rate: 2,5e-4}", "the key `5e-4` is not a word", "write 2.5 for 2,5"),
+        (
+            "training.steps=\u00a05",
+            "a space that YAML takes for a letter",
+            "no-break space (U+00A0)",
+        ),
+        ("output=“runs/one”", "curly quotes are no quotes in YAML", "plain quotes"),
         ("model=!!str x", "tags are not supported", "remove the tag"),
         ("output.dir=[a", "this `[` is not closed", "close it with `]`"),
         ("dataset.system_prompt=Answer: now: this", "a second `: ` in one line", "in quotes"),
@@ -126,7 +152,9 @@ def test_the_flags_are_kept(tmp_path: Path) -> None:
         ("seed.value=5", "`seed` is one value: it has no `value`", "set `seed` itself"),
         ("model.name.value=5", "`model.name` is one value", "set `model.name` itself"),
         ("adapter.rank.x.y=5", "`adapter.rank` is one value", "set `adapter.rank` itself"),
-        ("dataset[0].max_rows=5", "`dataset` is not a list in the recipe", "leave out the [0]"),
+        ("dataset[0].max_rows=0", "`dataset.max_rows` must be at least 1, not 0", "leave it out"),
+        ("dataset[0][0]=5", "`dataset` is not a list in the recipe", "leave out the [0]"),
+        ("dataset[1].max_rows=5", "`dataset` is not a list in the recipe", "leave out the [1]"),
         ("training[0]=5", "`training` is not a list in the recipe", "leave out the [0]"),
         ("quantization.compute_dtype=auto", "`quantization.method` is missing", "allowed: none"),
         ("evaluation.patience=5", "`evaluation` does not say on which rows", "split: 0.1"),
@@ -222,8 +250,8 @@ def test_a_flag_is_checked_though_the_file_is_empty(tmp_path: Path) -> None:
 
 
 def test_nothing_is_set_in_what_could_not_be_read(tmp_path: Path) -> None:
-    (problem,) = problems(tmp_path, BASE + "training: yes\n", "training.steps=5")
-    assert "disagree on a bare `yes`" in problem.message
+    (problem,) = problems(tmp_path, BASE + "training: 0x1\n", "training.steps=5")
+    assert "disagree on the number `0x1`" in problem.message
 
 
 def test_a_long_flag_is_named_shortly(tmp_path: Path) -> None:

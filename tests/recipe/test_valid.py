@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lora_cli.adapters.low_rank import TargetRegex
+from lora_cli.adapters.targeted import TargetRegex
 from lora_cli.errors import RecipeError
 from lora_cli.recipe.load import load_recipe
 from lora_cli.recipe.schema import Recipe
@@ -78,6 +78,8 @@ def test_numbers_and_booleans(scalar: str, value: object) -> None:
         "=",
         "C:/models/base",
         "package://module/file.gguf",
+        "the user’s “own” words",
+        "10\u00a0000 rows:\u00a0all",
         "a b  c",
         "naïve",
         "-1x",
@@ -204,7 +206,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert recipe.dataset[0].on_bad_row == "error"
     assert (recipe.training.epochs, recipe.training.steps) == (None, None)
     assert (recipe.training.batch_size, recipe.training.max_length) == (8, 1024)
-    assert (recipe.training.learning_rate, recipe.training.scheduler) == (2e-4, "cosine")
+    assert (recipe.training.learning_rate, recipe.training.scheduler) == (None, "cosine")
     assert recipe.training.optimizer.name == "adamw"
     assert recipe.evaluation is None
     assert recipe.output.dir is None
