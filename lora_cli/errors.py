@@ -39,6 +39,8 @@ class Problem:
     where: Where
     message: str
     hint: str = ""
+    count: int = 1
+    """How many things it stands for: `490 more rows cannot be used` is 490 problems."""
 
     def __str__(self) -> str:
         place = f"{self.where}: " if str(self.where) else ""
@@ -99,6 +101,12 @@ class MergeError(LoraCliError):
     """An adapter could not be merged; nothing that looks finished was written."""
 
     title = "the merge failed"
+
+
+class ExportError(LoraCliError):
+    """An adapter could not be exported; nothing that looks finished was written."""
+
+    title = "the export failed"
 
 
 class GuardTrippedError(LoraCliError):

@@ -59,6 +59,15 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
+class RanksAllocated:
+    """The method shared ranks out among the modules, after step `step`."""
+
+    step: int
+    total: int
+    by_module: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointSaved:
     """A checkpoint from which the run can go on is on disk."""
 
@@ -72,6 +81,14 @@ class StoppedEarly:
 
     step: int
     patience: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartsDone:
+    """The first values of some of the adapter's modules are computed."""
+
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +106,10 @@ Event = (
     | RunStarted
     | StepDone
     | Evaluated
+    | RanksAllocated
     | CheckpointSaved
     | StoppedEarly
+    | StartsDone
     | AnswersDone
 )
 Report = Callable[[Event], None]

@@ -30,6 +30,8 @@ class Section(BaseModel):
 
     main_field: ClassVar[str] = ""
     """The field that a bare scalar stands for: `model: NAME` is `model: {name: NAME}`."""
+    is_default: ClassVar[bool] = False
+    """Whether a mapping that names no member of the family is this one."""
 
     @model_validator(mode="before")
     @classmethod

@@ -4,11 +4,56 @@ from typing import Annotated
 
 from pydantic import Discriminator, Tag
 
+from lora_cli.adapters.adalora import AdaLora
+from lora_cli.adapters.boft import Boft
+from lora_cli.adapters.corda import Corda
+from lora_cli.adapters.dora import Dora
+from lora_cli.adapters.eva import Eva
+from lora_cli.adapters.fourierft import FourierFt
+from lora_cli.adapters.ia3 import Ia3
+from lora_cli.adapters.loftq import LoftQ
+from lora_cli.adapters.loha import LoHa
+from lora_cli.adapters.lokr import LoKr
 from lora_cli.adapters.lora import Lora
+from lora_cli.adapters.lora_ga import LoraGa
+from lora_cli.adapters.miss import Miss
+from lora_cli.adapters.nora import NoRa
+from lora_cli.adapters.oft import Oft
+from lora_cli.adapters.olora import OLora
+from lora_cli.adapters.p_tuning import PTuning
+from lora_cli.adapters.pissa import Pissa
+from lora_cli.adapters.prefix_tuning import PrefixTuning
+from lora_cli.adapters.prompt_tuning import PromptTuning
+from lora_cli.adapters.qlora import Qlora
+from lora_cli.adapters.randlora import RandLora
 from lora_cli.adapters.rslora import RsLora
+from lora_cli.adapters.vera import Vera
 from lora_cli.section import choice
 
 AdapterSpec = Annotated[
-    Annotated[Lora, Tag("lora")] | Annotated[RsLora, Tag("rslora")],
+    Annotated[Lora, Tag("lora")]
+    | Annotated[RsLora, Tag("rslora")]
+    | Annotated[Qlora, Tag("qlora")]
+    | Annotated[Dora, Tag("dora")]
+    | Annotated[AdaLora, Tag("adalora")]
+    | Annotated[NoRa, Tag("nora")]
+    | Annotated[Pissa, Tag("pissa")]
+    | Annotated[OLora, Tag("olora")]
+    | Annotated[LoftQ, Tag("loftq")]
+    | Annotated[Eva, Tag("eva")]
+    | Annotated[Corda, Tag("corda")]
+    | Annotated[LoraGa, Tag("lora_ga")]
+    | Annotated[Vera, Tag("vera")]
+    | Annotated[LoHa, Tag("loha")]
+    | Annotated[LoKr, Tag("lokr")]
+    | Annotated[Ia3, Tag("ia3")]
+    | Annotated[Oft, Tag("oft")]
+    | Annotated[Boft, Tag("boft")]
+    | Annotated[Miss, Tag("miss")]
+    | Annotated[RandLora, Tag("randlora")]
+    | Annotated[FourierFt, Tag("fourierft")]
+    | Annotated[PromptTuning, Tag("prompt_tuning")]
+    | Annotated[PrefixTuning, Tag("prefix_tuning")]
+    | Annotated[PTuning, Tag("p_tuning")],
     Discriminator(lambda value: choice(value, "variant")),
 ]

@@ -2,6 +2,7 @@
 
 from typing import ClassVar, Literal
 
+from lora_cli.adapters.capability import Capability
 from lora_cli.adapters.low_rank import LowRankSpec
 
 
@@ -11,7 +12,9 @@ class RsLora(LowRankSpec):
     variant: Literal["rslora"] = "rslora"
     """The method: rank-stabilised LoRA, scaled by alpha / √rank."""
 
+    capability: ClassVar[Capability] = Capability(experts="", embeddings="")
     rank_stabilised: ClassVar[bool] = True
+    scaling_formula: ClassVar[str] = "alpha / √rank"
 
     @property
     def resolved_alpha(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import traceback
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -20,13 +21,17 @@ EXCERPT_WIDTH = 100
 def show_error(error: LoraCliError) -> None:
     """Print every problem of `error` on standard error."""
     console = Console(stderr=True, highlight=False)
-    count = len(error.problems)
-    suffix = f": {count} problems" if count > 1 else ""
+    count = _count(error.problems)
+    suffix = f": {count:,} problems" if count > 1 else ""
     _print(console, Text(f"{error.title}{suffix}", style="bold red"))
     for problem in error.problems[:MOST_SHOWN]:
         _show_problem(console, problem)
-    if count > MOST_SHOWN:
-        _print(console, Text(f"… and {count - MOST_SHOWN} more", style="dim"))
+    if rest := _count(error.problems[MOST_SHOWN:]):
+        _print(console, Text(f"… and {rest:,} more", style="dim"))
+
+
+def _count(problems: Sequence[Problem]) -> int:
+    return sum(problem.count for problem in problems)
 
 
 def _show_problem(console: Console, problem: Problem) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from lora_cli.console.units import gigabytes
 from lora_cli.merge.merge import MergeResult
+from lora_cli.words import counted
 
 
 def show_merge(merged: MergeResult, *, as_json: bool) -> None:
@@ -18,8 +19,9 @@ def show_merge(merged: MergeResult, *, as_json: bool) -> None:
         print(json.dumps(asdict(merged), indent=2))  # noqa: T201  # rich would wrap long lines
         return
     console.print(
-        f"{merged.adapter_tensors} adapter tensors folded into {merged.changed_tensors} of "
-        f"{merged.tensors} tensors, {gigabytes(merged.bytes_written)} in {merged.seconds:.1f} s",
+        f"{counted(merged.adapter_tensors, 'adapter tensor')} folded into {merged.changed_tensors} "
+        f"of {counted(merged.tensors, 'tensor')}, {gigabytes(merged.bytes_written)} in "
+        f"{merged.seconds:.1f} s",
         soft_wrap=True,
     )
     console.print(f"base      {merged.base}", soft_wrap=True)

@@ -12,8 +12,10 @@ from rich.text import Text
 from lora_cli.console.quiet import quiet_bars, quiet_libraries
 from lora_cli.console.rows import print_rows
 from lora_cli.console.units import gigabytes, parameters
+from lora_cli.plan.run_folder import earlier_run
 from lora_cli.plan.run_plan import RunPlan, SourcePlan
 from lora_cli.recipe.load import LoadedRecipe
+from lora_cli.words import counted
 
 MOST_DROPPED_SHOWN = 5
 
@@ -47,6 +49,8 @@ def show_plan(plan: RunPlan) -> None:
     if plan.warnings:
         console.print()
     show_warnings(plan, console)
+    if earlier := earlier_run(Path(plan.run_dir)):
+        console.print(Text(f"\nwarning: {earlier}", style="yellow"), soft_wrap=True)
     console.print(Text(f"\ndigest {plan.digest}", style="dim"), soft_wrap=True)
 
 
@@ -70,7 +74,7 @@ def _summary(plan: RunPlan) -> list[tuple[str, str]]:
         ("quantization", plan.quantization.method),
     ]
     lines += [("data", line) for source in plan.data.sources for line in _source(source)]
-    lines += [("", line) for line in _tokens(plan)]
+    lines += [("training", _train_rows(plan)), ("", _row_lengths(plan))]
     lines += [("evaluation", _evaluation(plan)), ("schedule", _schedule(plan))]
     lines += [("", _learning_rate(plan)), ("device", _device(plan)), ("output", plan.run_dir)]
     return lines
@@ -91,24 +95,23 @@ def _model_details(plan: RunPlan) -> str:
 
 
 def _adapter(plan: RunPlan) -> str:
-    spec = plan.adapter.spec
     count = plan.adapter.trainable_parameters
     share = count / (plan.model.parameters + count)
-    return (
-        f"{spec.variant}, rank {spec.rank}, alpha {spec.resolved_alpha:g}, scaling "
-        f"{plan.adapter.scaling:.4g}, dropout {spec.dropout:g}: {count:,} trainable "
-        f"({share:.2%} of all)"
-    )
+    return f"{plan.adapter.spec.summary()}: {count:,} trainable ({share:.2%} of all)"
 
 
 def _modules(plan: RunPlan) -> str:
+    if not plan.adapter.modules:
+        return "none"
     counts = Counter(name.rpartition(".")[2] for name in plan.adapter.modules)
     listing = ", ".join(f"{count} {name}" for name, count in counts.items())
     return f"{len(plan.adapter.modules)}: {listing}"
 
 
 def _source(source: SourcePlan) -> list[str]:
-    rows = f"{source.kept:,} of {source.rows:,} rows" if source.dropped else f"{source.kept:,} rows"
+    rows = counted(source.rows, "row")
+    if source.dropped:
+        rows = f"{source.kept:,} of {rows}"
     lines = [f"{source.file}  ({rows}, {source.format})"]
     lines += [f"  dropped, line {dropped}" for dropped in source.dropped[:MOST_DROPPED_SHOWN]]
     if len(source.dropped) > MOST_DROPPED_SHOWN:
@@ -116,15 +119,18 @@ def _source(source: SourcePlan) -> list[str]:
     return lines
 
 
-def _tokens(plan: RunPlan) -> list[str]:
+def _train_rows(plan: RunPlan) -> str:
     tokens = plan.data.train
     supervised = f"{tokens.supervised / tokens.total:.0%} supervised"
     truncated = f"{tokens.truncated_rows / tokens.rows:.1%} of rows truncated"
+    sizes = f"{counted(tokens.rows, 'row')}, {counted(tokens.total, 'token')}"
+    return f"{sizes}, {supervised}, {truncated}"
+
+
+def _row_lengths(plan: RunPlan) -> str:
+    tokens = plan.data.train
     lengths = f"median {tokens.median}, 95 % {tokens.percentile_95}, longest {tokens.longest}"
-    return [
-        f"{tokens.total:,} tokens, {supervised}, {truncated}",
-        f"row length: {lengths}, limit {plan.data.max_length}",
-    ]
+    return f"row length: {lengths}, limit {plan.data.max_length}"
 
 
 def _evaluation(plan: RunPlan) -> str:
@@ -134,23 +140,22 @@ def _evaluation(plan: RunPlan) -> str:
     origin = (
         Path(evaluation.source.file).name if evaluation.source else f"{evaluation.split:.0%} split"
     )
+    rows, every = counted(evaluation.tokens.rows, "row"), counted(evaluation.every_steps, "step")
     answers = f", answers by {evaluation.answers.metric}" if evaluation.answers else ""
-    return (
-        f"{evaluation.tokens.rows:,} rows ({origin}) every {evaluation.every_steps} steps{answers}"
-    )
+    return f"{rows} ({origin}) every {every}{answers}"
 
 
 def _schedule(plan: RunPlan) -> str:
     schedule = plan.schedule
-    return (
-        f"{schedule.steps:,} steps, {schedule.epochs:.4g} epochs, of {schedule.batch_size} × "
-        f"{schedule.gradient_accumulation_steps} rows, about {schedule.tokens_per_step:,} tokens"
-    )
+    length = f"{counted(schedule.steps, 'step')}, {counted(schedule.epochs, 'epoch')}"
+    batch, accumulation = schedule.batch_size, schedule.gradient_accumulation_steps
+    rows = f"{counted(batch * accumulation, 'row')} ({batch} × {accumulation})"
+    return f"{length}, of {rows}, about {counted(schedule.tokens_per_step, 'token')}"
 
 
 def _learning_rate(plan: RunPlan) -> str:
     schedule = plan.schedule
-    shape = f"{schedule.scheduler} after {schedule.warmup_steps} warm-up steps"
+    shape = f"{schedule.scheduler} after {counted(schedule.warmup_steps, 'warm-up step')}"
     return f"{plan.optimizer.name}, learning rate {schedule.learning_rate:g}, {shape}"
 
 

@@ -22,10 +22,12 @@ from lora_cli.events import (
     Notice,
     RunStarted,
     Stage,
+    StartsDone,
     StepDone,
     StoppedEarly,
 )
 from lora_cli.recipe.load import LoadedRecipe
+from lora_cli.words import counted
 
 PLAIN_LINES = 50
 """How many lines of steps a whole run prints where there is no terminal."""
@@ -71,10 +73,23 @@ class TrainingView:
         elif isinstance(event, StepDone):
             self._recent.append(event)
             self._step(event)
+        elif isinstance(event, StartsDone):
+            self._start(event)
         elif text := _line(event):
             if isinstance(event, Evaluated):
                 self._evaluation = event
             self._console.print(Text(text), soft_wrap=True)
+
+    def _start(self, event: StartsDone) -> None:
+        if event.done == event.total:
+            self._live.update("")
+            text = f"the adapter's start: {counted(event.total, 'module')}"
+            self._console.print(Text(text), soft_wrap=True)
+        elif self._console.is_terminal:
+            panel = Table.grid()
+            panel.add_row(ProgressBar(total=event.total, completed=event.done, width=40))
+            panel.add_row(Text(f"module {event.done}/{event.total}"))
+            self._live.update(panel)
 
     def _step(self, event: StepDone) -> None:
         if self._console.is_terminal:
@@ -123,10 +138,10 @@ def _line(event: Event) -> str:
     if isinstance(event, CheckpointSaved):
         return f"checkpoint {event.path}"
     if isinstance(event, StoppedEarly):
-        without = f"{event.patience} evaluations without a better loss"
+        without = f"{counted(event.patience, 'evaluation')} without a better loss"
         return f"stopped early at step {event.step}: {without}"
     if isinstance(event, AnswersDone) and event.done == event.total:
-        return f"{event.who}: {event.total} answers"
+        return f"{event.who}: {counted(event.total, 'answer')}"
     return ""
 
 
@@ -138,8 +153,8 @@ def show_result(result: RunResult, console: Console) -> None:
         console.print()
     speed = result.tokens / result.seconds
     console.print(
-        f"{result.steps} steps in {duration(result.seconds)} ({speed:,.0f} tokens/s), final loss "
-        f"{result.final_loss:.4f}, peak memory {gigabytes(result.peak_memory_bytes)}"
+        f"{counted(result.steps, 'step')} in {duration(result.seconds)} ({speed:,.0f} tokens/s), "
+        f"final loss {result.final_loss:.4f}, peak memory {gigabytes(result.peak_memory_bytes)}"
     )
     if result.best_evaluation_loss is not None:
         console.print(
@@ -147,6 +162,8 @@ def show_result(result: RunResult, console: Console) -> None:
             f"{result.best_evaluation_loss:.4f}"
         )
     console.print(f"adapter   {result.adapter}", soft_wrap=True)
+    if result.base is not None:
+        console.print(f"base      {result.base} (the adapter belongs to it)", soft_wrap=True)
     console.print(f"report    {result.run_dir}/report.html", soft_wrap=True)
     console.print(f"digest    {result.digest}", soft_wrap=True)
 

@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from jinja2 import TemplateSyntaxError
+
+from lora_cli.facts.tokenizer import template_error
 from lora_cli.formats import Message, RowProblemError
+from lora_cli.words import reason_of
 
 
 def render_pieces(
@@ -20,6 +24,7 @@ def render_pieces(
     Raises:
         RowProblemError: the template refuses the conversation, or renders a turn in a way that
             cannot be told from what surrounds it.
+        PlanError: the template is no Jinja, whatever the conversation.
     """
     messages = _with_system(messages, system_prompt)
     text = _render(tokenizer, messages)
@@ -58,9 +63,10 @@ def _render(
                 turns, tokenize=False, add_generation_prompt=add_generation_prompt
             )
         )
+    except TemplateSyntaxError as error:
+        raise template_error(tokenizer, error) from error
     except Exception as error:  # a template is a program: it raises what it likes
-        reason = str(error) or type(error).__name__
-        raise RowProblemError(f"the chat template refuses it: {reason}") from error
+        raise RowProblemError(f"the chat template refuses it: {reason_of(error)}") from error
 
 
 def _with_system(messages: Sequence[Message], system_prompt: str | None) -> Sequence[Message]:

@@ -11,6 +11,7 @@ from lora_cli.data.source import Row, RowSource, load_source
 from lora_cli.data.tokenize import Tokenizer
 from lora_cli.errors import PlanError, Problem, Where
 from lora_cli.facts.dataset import DatasetFacts, SourceFacts, TokenFacts
+from lora_cli.words import counted
 
 __all__ = ["Dataset", "Row", "RowSource", "load_dataset", "split_rows"]
 
@@ -67,7 +68,7 @@ def split_rows(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row],
     """
     count = max(1, round(len(rows) * share))
     if count >= len(rows):
-        message = f"a share of {share:g} of {len(rows)} rows leaves nothing to train on"
+        message = f"a share of {share:g} of {counted(len(rows), 'row')} leaves nothing to train on"
         raise PlanError(message, Where(key="evaluation.split"), "add rows, or take a smaller share")
     drawn = set(random.Random(f"{seed}:split").sample(range(len(rows)), count))  # noqa: S311
     train = [row for index, row in enumerate(rows) if index not in drawn]
@@ -85,7 +86,8 @@ def _load_all(
         except PlanError as error:
             problems += error.problems
     if problems:
-        raise PlanError.from_problems(problems)
+        # a broken template is found with every file, and is one problem
+        raise PlanError.from_problems(dict.fromkeys(problems))
     return loaded
 
 

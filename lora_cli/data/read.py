@@ -44,6 +44,7 @@ def _row(line: int, content: bytes) -> RawRow:
     try:
         value = json.loads(
             content.decode("utf-8"),
+            parse_int=_integer,
             parse_constant=_refuse_constant,
             object_pairs_hook=_mapping_of_different_keys,
         )
@@ -77,6 +78,13 @@ def _check_surrogates(content: bytes, value: Any) -> None:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise ValueError("half a character (a `\\ud…` escape without its pair)") from None
+
+
+def _integer(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # Python reads no more than some thousand digits
+        raise ValueError(f"a number of {len(digits.lstrip('-')):,} digits is too long") from None
 
 
 def _refuse_constant(name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from lora_cli.errors import PlanError, Problem, Where
 from lora_cli.facts.dataset import DroppedRow, SourceFacts
 from lora_cli.files import sha256_of_file
 from lora_cli.formats import FORMATS, Example, FormatName, RowProblemError
+from lora_cli.words import counted
 
 SHOWN_BAD_ROWS = 10
 
@@ -44,8 +45,8 @@ def load_source(source: RowSource, tokenizer: Tokenizer) -> tuple[list[Row], Sou
     """Return the rows of a file that can be used, at least one, and the account of all its rows.
 
     Raises:
-        PlanError: the file cannot be read, no format fits, a row is bad and the source says
-            `error`, or no row is left.
+        PlanError: the file cannot be read, no format fits, the chat template is broken, a row is
+            bad and the source says `error`, or no row is left.
     """
     raw = _read(source)
     detected = _format_of(source, raw)
@@ -74,10 +75,9 @@ def row_problems(rows: Sequence[tuple[Where, str]], hint: str) -> list[Problem]:
     problems = [Problem(where, reason) for where, reason in rows[:SHOWN_BAD_ROWS]]
     rest = len(rows) - SHOWN_BAD_ROWS
     if rest > 0:
-        more = "1 more row cannot" if rest == 1 else f"{rest} more rows cannot"
-        problems.append(Problem(Where(rows[0][0].file), f"{more} be used"))
-    last = problems.pop()
-    return [*problems, Problem(last.where, last.message, hint)]
+        message = f"{counted(rest, 'more row')} cannot be used"
+        problems.append(Problem(Where(rows[0][0].file), message, count=rest))
+    return [*problems[:-1], replace(problems[-1], hint=hint)]
 
 
 def _read(source: RowSource) -> list[RawRow]:

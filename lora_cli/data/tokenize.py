@@ -16,6 +16,7 @@ import numpy as np
 from lora_cli.data.conversation import render_pieces
 from lora_cli.formats import Example, RowProblemError
 from lora_cli.tasks.causal_lm import IGNORED
+from lora_cli.words import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +66,7 @@ class Tokenizer:
         Raises:
             RowProblemError: it cannot be rendered so that its mask can be trusted, or nothing
                 of its answer is left after cutting.
+            PlanError: no conversation can be rendered.
         """
         if example.messages:
             texts = render_pieces(self._tokenizer, example.messages, system_prompt)
@@ -114,7 +116,7 @@ class Tokenizer:
         kept = np.array(labels[: self._max_length], dtype=np.int32)
         supervised = np.flatnonzero(kept[1:] != IGNORED) + 1
         if not supervised.size:
-            message = f"nothing of the answer is left within {self._max_length} tokens"
+            message = f"nothing of the answer is left within {counted(self._max_length, 'token')}"
             raise RowProblemError(f"{message} (the row has {len(ids)})")
         return TokenizedRow(
             input_ids=np.array(ids[: self._max_length], dtype=np.int32),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_cli.data.load import Row
 from lora_cli.engine.evaluate import evaluating
@@ -14,6 +14,9 @@ from lora_cli.events import AnswersDone, Report
 from lora_cli.files import write_text
 from lora_cli.plan.run_plan import AnswersPlan
 from lora_cli.tasks.answers import score_answers
+
+if TYPE_CHECKING:
+    import torch
 
 Scores = dict[str, dict[str, float]]
 
@@ -79,20 +82,47 @@ def generate(
     import torch
 
     longest = max(len(prompt) for prompt in prompts)
-    context = getattr(model.config, "max_position_embeddings", None) or longest + max_new_tokens
+    prompt = _active_prompt(model)
+    taken = longest + (prompt.num_virtual_tokens if prompt else 0)
+    context = getattr(model.config, "max_position_embeddings", None) or taken + max_new_tokens
     ends = _end_tokens(model, tokenizer)
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
     padded = [[padding] * (longest - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    output = model.generate(
-        input_ids=torch.tensor(padded, device=model.device),
-        attention_mask=torch.tensor(mask, device=model.device),
-        max_new_tokens=min(max_new_tokens, context - longest),
-        do_sample=False,
-        pad_token_id=padding,
-        eos_token_id=ends,
-    )
-    return list(tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True))
+    ids, seen = (torch.tensor(each, device=model.device) for each in (padded, mask))
+    how = {
+        "max_new_tokens": min(max_new_tokens, context - taken),
+        "do_sample": False,
+        "pad_token_id": padding,
+        "eos_token_id": ends,
+    }
+    if prompt and prompt.peft_type != "PREFIX_TUNING":
+        written = model.get_base_model().generate(**_embedded(model, ids, seen), **how)
+    else:
+        written = model.generate(input_ids=ids, attention_mask=seen, **how)[:, longest:]
+    return list(tokenizer.batch_decode(written, skip_special_tokens=True))
+
+
+def _active_prompt(model: Any) -> Any:
+    """Return peft's configuration of an adapter that puts vectors in front and is not disabled."""
+    config = getattr(model, "active_peft_config", None)
+    active = config and config.is_prompt_learning and model.has_active_enabled_adapter
+    return config if active else None
+
+
+def _embedded(model: Any, ids: torch.Tensor, seen: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return prompts as embeddings, the adapter's own between the padding and each prompt.
+
+    peft puts its own in front of the padding: an answer would depend on what else is in its batch.
+    """
+    import torch
+
+    embedded = model.get_input_embeddings()(ids)
+    virtual = model.get_prompt(batch_size=len(ids)).to(embedded)
+    pads = (seen == 0).sum(dim=1).tolist()
+    rows = [torch.cat((e[:n], v, e[n:])) for e, v, n in zip(embedded, virtual, pads, strict=True)]
+    longer = torch.cat((seen, torch.ones_like(virtual[..., 0], dtype=seen.dtype)), dim=1)
+    return {"inputs_embeds": torch.stack(rows), "attention_mask": longer}
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> list[int]:

@@ -1,4 +1,4 @@
-"""What a run leaves behind: its result, the adapter and where it came from, the loss curve."""
+"""What a run leaves behind: its result, the adapter and where it came from, curves."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ import json
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_cli import __version__
 from lora_cli.engine.metrics import read_metrics
+from lora_cli.facts.model_source import fingerprint_folder
 from lora_cli.files import new_folder, write_bytes, write_text
+from lora_cli.model.adapter import AttachedAdapter
+from lora_cli.model.base import save_base
 from lora_cli.plan.run_plan import ModelPlan, RunPlan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ORIGIN = "loracli.json"
 """Written beside the adapter: which base it was trained on, and by which plan."""
@@ -36,32 +43,62 @@ class RunResult:
     best_step: int | None = None
     best_evaluation_loss: float | None = None
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    base: str | None = None
+    """The quantized base that the adapter belongs to, where nobody else has it."""
 
     def to_json(self) -> str:
         """Return the result as indented JSON."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
-def write_adapter(
-    folder: Path, model: Any, *, tokenizer: Any, plan: RunPlan, weights: Path
-) -> None:
-    """Write the adapter so that plain peft loads it, tokenizer and chat template beside it."""
-    hub = plan.model.kind == "hub"
-    config = model.peft_config["default"]
-    config.base_model_name_or_path = plan.model.name if hub else str(weights)
-    config.revision = plan.model.revision if hub else None
-    config.target_modules = sorted(plan.adapter.peft_names)  # a set has no order to repeat
+def write_base(folder: Path, adapter: AttachedAdapter, tokenizer: Any) -> None:
+    """Write the base that the adapter was trained on so that transformers loads it as it is."""
     with new_folder(folder) as new:
-        model.save_pretrained(str(new), safe_serialization=True, save_embedding_layers=False)
+        save_base(adapter.model, new)
         tokenizer.save_pretrained(str(new))
-        write_text(new / ORIGIN, json.dumps(_origin(plan), indent=2) + "\n")
-        (new / "README.md").unlink(missing_ok=True)  # peft's empty card; ours is the run's
 
 
-def _origin(plan: RunPlan) -> dict[str, Any]:
-    return {
+def write_adapter(
+    folder: Path,
+    adapter: AttachedAdapter,
+    *,
+    tokenizer: Any,
+    plan: RunPlan,
+    weights: Path,
+    own_base: Path | None = None,
+) -> None:
+    """Write the adapter so that plain peft loads it, tokenizer and chat template beside it.
+
+    `own_base` is where `write_base` put the base, if it is not the one in `weights`.
+    """
+    from safetensors.torch import save_file
+
+    hub = plan.model.kind == "hub" and own_base is None
+    saved = adapter.saved()
+    config = saved.config
+    config.base_model_name_or_path = plan.model.name if hub else str(own_base or weights)
+    config.revision = plan.model.revision if hub else None
+    config.inference_mode = True
+    for name, value in vars(config).items():
+        if isinstance(value, set):
+            setattr(config, name, sorted(value))  # a set has no order to repeat
+    with new_folder(folder) as new:
+        config.save_pretrained(str(new))
+        save_file(saved.tensors, new / "adapter_model.safetensors", metadata={"format": "pt"})
+        tokenizer.save_pretrained(str(new))
+        write_text(new / ORIGIN, json.dumps(_origin(plan, own_base), indent=2) + "\n")
+
+
+def _origin(plan: RunPlan, own_base: Path | None) -> dict[str, Any]:
+    base: dict[str, Any] = {
         "base": base_name(plan.model),
         "base_fingerprint": plan.model.fingerprint,
+    }
+    if own_base is not None:
+        fingerprint = f"folder:sha256:{fingerprint_folder(own_base)}"
+        base = {"base": str(own_base), "base_fingerprint": fingerprint, "base_made_from": base}
+    return {
+        **base,
         "quantization": plan.quantization.model_dump(),
         "plan_digest": plan.digest,
         "versions": versions(),
@@ -95,8 +132,34 @@ def write_loss_curve(metrics: Path, picture: Path) -> None:
         axes.plot(evaluated, evaluations, color="#c0504d", marker="o", label="evaluation")
     top = 1.05 * max([*losses, *evaluations], default=1.0)
     axes.set(xlabel="step", ylabel="loss (nats a supervised token)", ylim=(0, top))
-    axes.grid(alpha=0.3)
     axes.legend()
+    _write_figure(figure, axes, picture)
+
+
+def write_rank_curve(metrics: Path, picture: Path) -> None:
+    """Draw the modules' ranks by step as PNG, for a method that shares ranks out; else nothing."""
+    from matplotlib.figure import Figure
+
+    lines = [line for line in read_metrics(metrics) if line["kind"] == "ranks"]
+    if not lines:
+        return
+    steps = [line["step"] for line in lines]
+    ranks = [sorted(line["by_module"].values()) for line in lines]
+    figure = Figure(figsize=(8, 3))
+    axes = figure.add_axes((0.09, 0.17, 0.88, 0.78))
+    lowest, highest = [each[0] for each in ranks], [each[-1] for each in ranks]
+    axes.fill_between(
+        steps, lowest, highest, step="post", color="#9bb7d4", alpha=0.5, label="lowest to highest"
+    )
+    means = [sum(each) / len(each) for each in ranks]
+    axes.step(steps, means, where="post", color="#1f4e79", linewidth=2, label="average")
+    axes.set(xlabel="step", ylabel="rank of a module", ylim=(0, 1.05 * max(highest)))
+    axes.legend()
+    _write_figure(figure, axes, picture)
+
+
+def _write_figure(figure: Figure, axes: Axes, picture: Path) -> None:
+    axes.grid(alpha=0.3)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=120)
     write_bytes(picture, png.getvalue())

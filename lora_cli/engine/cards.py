@@ -10,7 +10,8 @@ from pathlib import Path
 
 from lora_cli.engine.artifacts import RunResult, versions
 from lora_cli.files import write_text
-from lora_cli.plan.run_plan import RunPlan
+from lora_cli.plan.run_plan import RunPlan, SourcePlan
+from lora_cli.words import counted
 
 STYLE = """body{font:15px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}
 td{padding:.2rem .8rem .2rem 0;vertical-align:top}img{max-width:100%}"""
@@ -34,7 +35,7 @@ tags: [{plan.adapter.spec.variant}, loracli]
 
 # {name}
 
-A {plan.adapter.spec.variant} adapter for `{plan.model.name}`.
+An adapter for `{plan.model.name}`, variant {plan.adapter.spec.variant}.
 
 | | |
 |---|---|
@@ -44,15 +45,37 @@ A {plan.adapter.spec.variant} adapter for `{plan.model.name}`.
 
 In this folder:
 
-{_usage(plan)}
+{_usage(plan, result)}
 {_reproduce(plan)}
 The recipe is `recipe.yaml`, every value with its reason is in `plan.json`, every step in
 `metrics.jsonl`. Made with {packages}.
 """
 
 
-def _usage(plan: RunPlan) -> str:
+def _usage(plan: RunPlan, result: RunResult) -> str:
     """Return the Python that loads the adapter on the base as it was trained."""
+    return _usage_with_own_base(plan) if result.base else _usage_with_planned_base(plan)
+
+
+def _usage_with_own_base(plan: RunPlan) -> str:
+    return f"""```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = AutoModelForCausalLM.from_pretrained(
+    "base",
+    dtype="{plan.model.dtype}",
+    attn_implementation="{plan.model.attention}",
+)
+model = PeftModel.from_pretrained(base, "adapter")
+tokenizer = AutoTokenizer.from_pretrained("adapter", padding_side="left")
+```
+
+`base` is `{plan.model.name}` as it was quantized here, a part of its weights taken out for the
+adapter's start: on any other base the adapter is another model."""
+
+
+def _usage_with_planned_base(plan: RunPlan) -> str:
     options = [f'dtype="{plan.model.dtype}"', f'attn_implementation="{plan.model.attention}"']
     imported = "AutoTokenizer"
     held = plan.quantization
@@ -103,35 +126,37 @@ def _facts(plan: RunPlan, result: RunResult) -> list[tuple[str, str]]:
 
 def _model_facts(plan: RunPlan) -> list[tuple[str, str]]:
     model, adapter = plan.model, plan.adapter
-    spec = adapter.spec
     size = f"{model.architecture}, {model.parameters:,} parameters, {model.dtype}"
-    variant = f"{spec.variant}, rank {spec.rank}, alpha {spec.resolved_alpha:g}"
     return [
         ("base model", f"{model.name} ({size}, quantization {plan.quantization.method})"),
         ("base fingerprint", model.fingerprint),
-        ("adapter", f"{variant}, scaling {adapter.scaling:g}, dropout {spec.dropout:g}"),
-        ("modules", f"{len(adapter.modules)}: {', '.join(adapter.peft_names)}"),
+        ("adapter", adapter.spec.summary()),
+        ("modules", f"{len(adapter.modules)}: {', '.join(adapter.peft_names) or 'none'}"),
         ("trainable parameters", f"{adapter.trainable_parameters:,}"),
     ]
 
 
 def _data_facts(plan: RunPlan) -> list[tuple[str, str]]:
     train = plan.data.train
-    sources = [
-        f"{Path(source.file).name} ({source.kept} of {source.rows} rows, sha256 {source.sha256})"
-        for source in plan.data.sources
-    ]
-    tokens = f"{train.total:,} in {train.rows:,} rows, {train.supervised:,} of them supervised"
-    return [("data", "; ".join(sources)), ("tokens", tokens)]
+    rows = counted(train.rows, "row")
+    tokens = f"{train.total:,} in {rows}, {train.supervised:,} of them supervised"
+    return [("data", "; ".join(map(_source, plan.data.sources))), ("tokens", tokens)]
+
+
+def _source(source: SourcePlan) -> str:
+    rows = f"{source.kept} of {counted(source.rows, 'row')}"
+    return f"{Path(source.file).name} ({rows}, sha256 {source.sha256})"
 
 
 def _training_facts(plan: RunPlan, result: RunResult) -> list[tuple[str, str]]:
     schedule = plan.schedule
-    rows = f"{schedule.batch_size} × {schedule.gradient_accumulation_steps} rows"
+    batch, accumulation = schedule.batch_size, schedule.gradient_accumulation_steps
+    steps = counted(result.steps, "step")
+    rows = f"{counted(batch * accumulation, 'row')} ({batch} × {accumulation})"
     rate = f"learning rate {schedule.learning_rate:g}, {schedule.scheduler}"
-    warmup = f"{schedule.warmup_steps} warm-up steps ({schedule.warmup_ratio:.1%})"
+    warmup = f"{counted(schedule.warmup_steps, 'warm-up step')} ({schedule.warmup_ratio:.1%})"
     facts = [
-        ("schedule", f"{result.steps} steps of {rows}, {rate}, {warmup}, seed {plan.seed}"),
+        ("schedule", f"{steps} of {rows}, {rate}, {warmup}, seed {plan.seed}"),
         ("final training loss", f"{result.final_loss:.4f}"),
     ]
     if result.best_evaluation_loss is not None:
@@ -162,16 +187,17 @@ def _markdown_row(*cells: str) -> str:
     return f"| {' | '.join(escaped)} |"
 
 
-def write_report(file: Path, plan: RunPlan, result: RunResult, *, curve: Path) -> None:
-    """Write report.html: one file, the loss curve inside it."""
+def write_report(
+    file: Path, plan: RunPlan, result: RunResult, *, curve: Path, ranks: Path | None = None
+) -> None:
+    """Write report.html: one file, the loss curve inside it, and that of `ranks` if it is there."""
     title = html.escape(Path(plan.run_dir).name)
-    picture = base64.b64encode(curve.read_bytes()).decode()
-    image = f'<img alt="loss by step" src="data:image/png;base64,{picture}">'
     scores = _scores(result)
     parts = [
         f"<h1>{title}</h1>",
         _table(_facts(plan, result)),
-        f"<h2>Loss</h2>{image}",
+        f"<h2>Loss</h2>{_image('loss by step', curve)}",
+        f"<h2>Ranks</h2>{_image('ranks by step', ranks)}" if ranks and ranks.is_file() else "",
         f"<h2>Answers</h2>{_table([('', 'base', 'adapter'), *scores])}" if scores else "",
         _warnings(plan),
         "<h2>Every value and its reason</h2>",
@@ -179,6 +205,11 @@ def write_report(file: Path, plan: RunPlan, result: RunResult, *, curve: Path) -
     ]
     head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     write_text(file, f'<!doctype html>\n<html lang="en">{head}\n' + "\n".join(parts) + "</html>\n")
+
+
+def _image(text: str, picture: Path) -> str:
+    data = base64.b64encode(picture.read_bytes()).decode()
+    return f'<img alt="{text}" src="data:image/png;base64,{data}">'
 
 
 def _warnings(plan: RunPlan) -> str:

@@ -17,7 +17,6 @@ from lora_cli.engine.progress import Progress
 from lora_cli.engine.update import Trainables
 from lora_cli.errors import RunError
 from lora_cli.files import new_folder, sha256_of_file, write_text
-from lora_cli.model.adapter import adapter_state, load_adapter_state
 
 MANIFEST = "manifest.json"
 ADAPTER = "adapter.safetensors"
@@ -39,7 +38,7 @@ def save_checkpoint(folder: Path, trained: Trainables, state: State, *, digest: 
 
     target = folder / f"step-{state.progress.step:06d}"
     with new_folder(target) as new:
-        save_file(adapter_state(trained.model), new / ADAPTER)
+        save_file(trained.adapter.state(), new / ADAPTER)
         if state.best is not None:
             save_file(state.best, new / BEST)
         torch.save(trained.optimizer.state_dict(), new / "optimizer.pt")
@@ -68,7 +67,7 @@ def load_checkpoint(folder: Path, trained: Trainables, *, digest: str) -> State:
     small = json.loads((folder / "state.json").read_text("utf-8"))
     if small["digest"] != digest:
         raise RunError("belongs to another plan", str(folder))
-    load_adapter_state(trained.model, load_file(folder / ADAPTER))
+    trained.adapter.load_state(load_file(folder / ADAPTER))
     trained.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
     trained.scheduler.load_state_dict(small["scheduler"])
     trained.scaler.load_state_dict(small["scaler"])

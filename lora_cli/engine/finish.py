@@ -7,28 +7,48 @@ from typing import Any
 
 from lora_cli.engine import run_directory
 from lora_cli.engine.answers import Scores, compare_answers
-from lora_cli.engine.artifacts import RunResult, write_adapter, write_loss_curve
+from lora_cli.engine.artifacts import (
+    RunResult,
+    write_adapter,
+    write_base,
+    write_loss_curve,
+    write_rank_curve,
+)
 from lora_cli.engine.cards import write_model_card, write_report
 from lora_cli.engine.loop import Training
 from lora_cli.events import Stage
 from lora_cli.files import write_text
-from lora_cli.model.adapter import load_adapter_state
 
 
 def finish(training: Training, tokenizer: Any, weights: Path) -> RunResult:
     """Write what a run leaves behind; a run directory with a result file is complete."""
-    plan, report, model = training.plan, training.report, training.trained.model
+    plan, report, adapter = training.plan, training.report, training.trained.adapter
     folder = Path(plan.run_dir)
     if training.state.best is not None:
-        load_adapter_state(model, training.state.best)
+        adapter.load_state(training.state.best)
     report(Stage("writing the adapter"))
+    own_base = folder / run_directory.BASE if adapter.own_base else None
+    if own_base is not None:
+        write_base(own_base, adapter, tokenizer)
     write_adapter(
-        folder / run_directory.ADAPTER, model, tokenizer=tokenizer, plan=plan, weights=weights
+        folder / run_directory.ADAPTER,
+        adapter,
+        tokenizer=tokenizer,
+        plan=plan,
+        weights=weights,
+        own_base=own_base,
     )
     result = _result(training, _scores(training, tokenizer))
     write_loss_curve(folder / run_directory.METRICS, folder / run_directory.CURVE)
+    write_rank_curve(folder / run_directory.METRICS, folder / run_directory.RANKS)
     write_model_card(folder / run_directory.CARD, plan, result)
-    write_report(folder / run_directory.REPORT, plan, result, curve=folder / run_directory.CURVE)
+    write_report(
+        folder / run_directory.REPORT,
+        plan,
+        result,
+        curve=folder / run_directory.CURVE,
+        ranks=folder / run_directory.RANKS,
+    )
     write_text(folder / run_directory.RESULT, result.to_json())
     return result
 
@@ -63,4 +83,5 @@ def _result(training: Training, scores: Scores) -> RunResult:
         best_step=progress.best_step or None,
         best_evaluation_loss=progress.best_loss,
         scores=scores,
+        base=str(folder / run_directory.BASE) if training.trained.adapter.own_base else None,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_cli.data.load import Dataset
-from lora_cli.data.order import RowOrder
+from lora_cli.engine.calibration import planned_order
 from lora_cli.engine.checkpoint import State, prune_checkpoints, save_checkpoint
 from lora_cli.engine.evaluate import evaluate
 from lora_cli.engine.guards import check_evaluation_loss
@@ -16,8 +16,14 @@ from lora_cli.engine.run_directory import CHECKPOINTS
 from lora_cli.engine.runtime import Runtime
 from lora_cli.engine.signals import interrupted, signals_noted
 from lora_cli.engine.update import StepBatches, Trainables, update
-from lora_cli.events import CheckpointSaved, Evaluated, Report, StepDone, StoppedEarly
-from lora_cli.model.adapter import adapter_state
+from lora_cli.events import (
+    CheckpointSaved,
+    Evaluated,
+    RanksAllocated,
+    Report,
+    StepDone,
+    StoppedEarly,
+)
 from lora_cli.plan.run_plan import RunPlan
 from lora_cli.tasks.causal_lm import Batch, collate
 
@@ -35,15 +41,9 @@ class Training:
     report: Report
 
     def __post_init__(self) -> None:
-        schedule = self.plan.schedule
-        self.order = RowOrder(
-            rows=len(self.dataset.train),
-            batch_size=schedule.batch_size,
-            accumulation=schedule.gradient_accumulation_steps,
-            processes=schedule.processes,
-            seed=self.plan.seed,
-        )
+        self.order = planned_order(self.plan, len(self.dataset.train))
         self.checkpoints = Path(self.plan.run_dir) / CHECKPOINTS
+        self.ranks = self._ranks_now() if self.state.progress.step else {}
 
     def train(self) -> None:
         """Train to the last step, or to an early stop.
@@ -53,9 +53,11 @@ class Training:
             InterruptedRunError: SIGINT or SIGTERM came; a checkpoint has been written.
         """
         self.trained.model.train()
+        self._note_ranks()
         with signals_noted() as received:
             while not self._is_over():
                 self._step()
+                self._note_ranks()
                 if self._evaluation_is_due():
                     self._evaluate()
                 if received or self._save_is_due():
@@ -115,6 +117,16 @@ class Training:
             )
         )
 
+    def _ranks_now(self) -> dict[str, int]:
+        return self.trained.adapter.spec.ranks(self.trained.adapter.model)
+
+    def _note_ranks(self) -> None:
+        """Tell each module's rank if that is not what was told before."""
+        ranks = self._ranks_now()
+        if ranks != self.ranks:
+            self.ranks = ranks
+            self.report(RanksAllocated(self.state.progress.step, sum(ranks.values()), ranks))
+
     def _micro_batches(self, step: int) -> list[Batch]:
         mine = self.order.step(step, self.runtime.rank)
         return [self._batch(indices) for indices in mine.micro_batches]
@@ -138,7 +150,7 @@ class Training:
         check_evaluation_loss(progress.step, loss)
         better = progress.add_evaluation(loss)
         if better:
-            self.state.best = adapter_state(self.trained.model)
+            self.state.best = self.trained.adapter.state()
         self.report(
             Evaluated(
                 step=progress.step,

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line a step and one an evaluation, written as they happen."""
+"""metrics.jsonl: a line each step, evaluation and allocation of ranks, as they happen."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from lora_cli.errors import RunError
-from lora_cli.events import Evaluated, Event, StepDone
+from lora_cli.events import Evaluated, Event, RanksAllocated, StepDone
 from lora_cli.files import write_text
 
-KINDS: dict[type, str] = {StepDone: "step", Evaluated: "evaluation"}
+KINDS: dict[type, str] = {StepDone: "step", Evaluated: "evaluation", RanksAllocated: "ranks"}
 
 
 class MetricsFile:
-    """Appends steps and evaluations; a resumed run first drops lines after its checkpoint."""
+    """Appends measurements; a resumed run first drops lines after its checkpoint."""
 
     def __init__(self, path: Path, *, keep_to_step: int) -> None:
         """Open the file, with the lines of steps up to `keep_to_step` left in it."""

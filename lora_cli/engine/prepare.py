@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lora_cli.adapters.prompt_tuning import PromptTuning
+from lora_cli.adapters.variant import Start
 from lora_cli.data.load import Dataset, RowSource, load_dataset
 from lora_cli.data.tokenize import Tokenizer
 from lora_cli.engine.runtime import Runtime
@@ -13,8 +16,10 @@ from lora_cli.errors import RunError
 from lora_cli.events import Notice, Report
 from lora_cli.facts.tokenizer import chat_template_sha256, load_tokenizer, tokenizer_sha256
 from lora_cli.files import sha256_of_file
-from lora_cli.model.adapter import attach_adapter, enable_gradient_checkpointing
-from lora_cli.model.base import BaseOptions, load_base
+from lora_cli.model.adapter import enable_gradient_checkpointing
+from lora_cli.model.base import BaseOptions
+from lora_cli.model.build import AdapterOrder, BuiltModel, build_model
+from lora_cli.model.evidence import Calibration
 from lora_cli.model.weights import fetch_weights
 from lora_cli.plan.run_plan import RunPlan, SourcePlan
 
@@ -90,48 +95,74 @@ def planned_weights(plan: RunPlan) -> Path:
     )
 
 
-def build_trainables(plan: RunPlan, weights: Path, runtime: Runtime, report: Report) -> Trainables:
+def build_trainables(
+    plan: RunPlan,
+    weights: Path,
+    runtime: Runtime,
+    report: Report,
+    *,
+    calibration: Calibration | None = None,
+    starts: Mapping[str, Start] | None = None,
+) -> Trainables:
     """Return the base with a new adapter, its optimizer and its schedule.
+
+    `starts` are those of the run that is resumed; None lets the method compute them, from
+    `calibration` if it needs data.
 
     Raises:
         RunError: the weights or the modules are not what the plan says.
     """
     import torch
 
-    model = _model(plan, weights, runtime, report)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    trainable = sum(parameter.numel() for parameter in parameters)
+    built = _model(plan, weights, runtime, report, calibration=calibration, starts=starts)
+    model = built.adapter.model
+    if plan.schedule.gradient_checkpointing:
+        enable_gradient_checkpointing(model)
+    parameters = dict(model.named_parameters())
+    optimizer = plan.optimizer.build(parameters, plan.schedule.learning_rate)
+    trainable = sum(each.numel() for each in parameters.values() if each.requires_grad)
     if trainable != plan.adapter.trainable_parameters:
         planned = f"{plan.adapter.trainable_parameters:,}"
         raise RunError(f"{trainable:,} parameters would be trained; the plan says {planned}")
-    optimizer = plan.optimizer.build(parameters, plan.schedule.learning_rate)
     prepared_model, prepared_optimizer = runtime.prepare(model, optimizer)
     scaler = torch.amp.GradScaler(plan.device.type, enabled=plan.model.dtype == "float16")
-    return Trainables(prepared_model, prepared_optimizer, _scheduler(plan, optimizer), scaler)
+    return Trainables(
+        prepared_model, built.adapter, prepared_optimizer, _scheduler(plan, optimizer), scaler
+    )
 
 
-def _model(plan: RunPlan, weights: Path, runtime: Runtime, report: Report) -> Any:
+def _model(
+    plan: RunPlan,
+    weights: Path,
+    runtime: Runtime,
+    report: Report,
+    *,
+    calibration: Calibration | None,
+    starts: Mapping[str, Start] | None,
+) -> BuiltModel:
     options = BaseOptions(
         dtype=plan.model.dtype,
         attention=plan.model.attention,
         device=str(runtime.device),
         trust_remote_code=plan.model.trust_remote_code,
         allow_pickle=plan.model.allow_pickle,
+        heads=plan.model.heads,
     )
-    base = load_base(weights, plan.quantization, options)
-    if base.unused:
-        text = f"the base's files hold tensors that {plan.model.architecture} has no place for"
-        report(Notice(f"{text}: {len(base.unused)} in all, the first `{base.unused[0]}`"))
-    model = attach_adapter(
-        base.model,
-        plan.adapter.spec,
+    order = AdapterOrder(
+        spec=plan.adapter.spec,
         peft_names=plan.adapter.peft_names,
         modules=plan.adapter.modules,
         seed=plan.seed,
+        calibration=calibration,
     )
-    if plan.schedule.gradient_checkpointing:
-        enable_gradient_checkpointing(model)
-    return model
+    built = build_model(weights, plan.quantization, options, order, starts=starts, report=report)
+    if isinstance(order.spec, PromptTuning) and order.spec.text:
+        tokens = planned_tokenizer(plan).encode(order.spec.text, add_special_tokens=False)
+        order.spec.put_text(built.adapter.model, tokens)
+    if built.unused:
+        text = f"the base's files hold tensors that {plan.model.architecture} has no place for"
+        report(Notice(f"{text}: {len(built.unused)} in all, the first `{built.unused[0]}`"))
+    return built
 
 
 def _scheduler(plan: RunPlan, optimizer: Any) -> Any:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from lora_cli.engine.artifacts import RunResult
+from lora_cli.engine.calibration import planned_calibration
 from lora_cli.engine.checkpoint import State, load_checkpoint, newest_checkpoint
 from lora_cli.engine.finish import finish
 from lora_cli.engine.loop import Training
@@ -21,6 +22,7 @@ from lora_cli.engine.progress import Progress
 from lora_cli.engine.run_directory import CHECKPOINTS, METRICS, begin_run, check_run_directory
 from lora_cli.engine.runtime import Runtime
 from lora_cli.engine.signals import signals_raised
+from lora_cli.engine.starts import read_starts, write_starts
 from lora_cli.errors import PlanError
 from lora_cli.events import Event, Notice, Report, RunStarted, Stage
 from lora_cli.files import remove_leftovers
@@ -51,9 +53,15 @@ def run(
 
     report(Stage("loading the base model"))
     weights = planned_weights(plan)
-    trained = build_trainables(plan, weights, runtime, report)
+    padding = padding_id(tokenizer)
+    calibration = planned_calibration(plan, dataset, runtime, padding_id=padding)
+    earlier = read_starts(plan) if checkpoint else None
+    trained = build_trainables(
+        plan, weights, runtime, report, calibration=calibration, starts=earlier
+    )
     if checkpoint is None:
         begin_run(plan)
+        write_starts(plan, trained.adapter.starts)
         state = State(Progress())
     else:
         state = load_checkpoint(checkpoint, trained, digest=plan.digest)
@@ -65,9 +73,7 @@ def run(
         metrics.write(event)
         report(event)
 
-    training = Training(
-        plan, dataset, trained, runtime, padding_id(tokenizer), state, report_and_record
-    )
+    training = Training(plan, dataset, trained, runtime, padding, state, report_and_record)
     report(RunStarted(plan.schedule.steps, state.progress.step + 1))
     training.train()
     with signals_raised(state.progress.step):

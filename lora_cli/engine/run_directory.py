@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 from lora_cli.errors import PlanError
 from lora_cli.files import remove_leftovers, write_text
+from lora_cli.plan.run_folder import PLAN, check_run_folder, earlier_run
 from lora_cli.plan.run_plan import RunPlan, content_of
+from lora_cli.recipe.fields import all_keys
 
-PLAN = "plan.json"
 RECIPE = "recipe.yaml"
 METRICS = "metrics.jsonl"
 ADAPTER = "adapter"
+BASE = "base"
+"""The quantized base, where it is one that nobody else has."""
 CHECKPOINTS = "checkpoints"
 ANSWERS = "answers.jsonl"
 CURVE = "loss.png"
+RANKS = "ranks.png"
 CARD = "README.md"
 REPORT = "report.html"
 RESULT = "result.json"
-OURS = (PLAN, RECIPE, METRICS, ADAPTER, CHECKPOINTS, ANSWERS, CURVE, CARD, REPORT, RESULT)
+PLACES = {"model.name", "dataset.path", "evaluation.path", "output.dir"}
+OURS = (
+    *(PLAN, RECIPE, METRICS, ADAPTER, BASE, CHECKPOINTS),
+    *(ANSWERS, CURVE, RANKS, CARD, REPORT, RESULT),
+)
 
 
 def check_run_directory(plan: RunPlan, *, resume: bool, overwrite: bool) -> None:
@@ -35,16 +44,9 @@ def check_run_directory(plan: RunPlan, *, resume: bool, overwrite: bool) -> None
     if resume:
         _check_resumable(folder, plan)
         return
-    if folder.exists() and not folder.is_dir():
-        raise PlanError("is a file, not a run directory", str(folder), "name another output.dir")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not (folder / PLAN).is_file():
-        message = "is not empty and is not a run of loracli"
-        raise PlanError(message, str(folder), "name another output.dir")
-    if not overwrite:
-        hint = "--resume goes on with it, --overwrite replaces it; or name another output.dir"
-        raise PlanError("holds a run already", str(folder), hint)
+    check_run_folder(folder)
+    if not overwrite and (problem := earlier_run(folder)):
+        raise PlanError.from_problems([problem])
 
 
 def begin_run(plan: RunPlan) -> None:
@@ -83,13 +85,26 @@ def _check_resumable(folder: Path, plan: RunPlan) -> None:
         hint = "begin again with --overwrite"
         raise PlanError(f"cannot be read: {reason}", str(folder / PLAN), hint) from error
     if earlier.digest != plan.digest:
-        changed = ", ".join(_differences(content_of(earlier), content_of(plan)))
-        message = f"the plan is not the one that was begun; different: {changed}"
+        in_plan = ", ".join(_differences(content_of(earlier), content_of(plan)))
+        keys = ", ".join(_changed_keys(earlier, plan))
+        places = f"{keys}; in the plan: {in_plan}" if keys else in_plan
+        message = f"the plan is not the one that was begun; different: {places}"
         hint = "undo the change, or begin a new run in another output.dir"
         raise PlanError(message, str(folder / PLAN), hint)
     if (folder / RESULT).is_file():
         hint = "--overwrite runs it again"
         raise PlanError("the run is finished: there is nothing to resume", str(folder), hint)
+
+
+def _changed_keys(earlier: RunPlan, now: RunPlan) -> list[str]:
+    """Return the recipe's keys whose values are others now; a digest knows content, not places."""
+    before, after = ({d.field: d.value for d in plan.decisions} for plan in (earlier, now))
+    keys = set(all_keys()) - PLACES
+    return [
+        field
+        for field in {**before, **after}
+        if re.sub(r"\[\d+\]", "", field) in keys and before.get(field) != after.get(field)
+    ]
 
 
 def _differences(earlier: object, now: object, path: str = "") -> list[str]:

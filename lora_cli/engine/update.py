@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_cli.engine.guards import check_gradient_norm, check_gradients_reach, check_loss
 from lora_cli.engine.runtime import Runtime
+from lora_cli.model.adapter import AttachedAdapter
 from lora_cli.step.backward import accumulate_gradients, clip_gradients
 from lora_cli.tasks.causal_lm import Batch
 
@@ -21,6 +22,7 @@ class Trainables:
     """What training changes: the adapter's model, the optimizer, the schedule and the scaler."""
 
     model: Any
+    adapter: AttachedAdapter
     optimizer: Any
     scheduler: Any
     scaler: Any
@@ -58,6 +60,7 @@ def update(
     check_gradient_norm(batches.step, norm)
     trained.scaler.step(trained.optimizer)
     trained.scaler.update()
+    trained.adapter.spec.after_step(trained.adapter.model, batches.step)
     trained.scheduler.step()
     trained.optimizer.zero_grad(set_to_none=True)
     return loss, norm
@@ -93,4 +96,7 @@ def _accumulate(trained: Trainables, runtime: Runtime, batches: StepBatches) -> 
     scale = runtime.processes / batches.supervised
     for batch in batches.micro_batches:
         total += accumulate_gradients(trained.model, batch, scale=scale, backward=backward)
+    penalty = trained.adapter.spec.penalty(trained.adapter.model)
+    if penalty is not None:
+        backward(penalty)
     return float(runtime.sum(total)) / batches.supervised

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_cli.errors import PlanError
+from lora_cli.facts.bare_parameters import (
+    ParameterFacts,
+    bare_parameters,
+    names_taken_for_experts,
+)
 from lora_cli.facts.model_source import ModelSource
+from lora_cli.words import reason_of
 
 if TYPE_CHECKING:
-    import torch
+    from torch import nn
 
+_CONFIG_HINT = "mend its config.json or fetch it again; a newer model needs a newer transformers"
 _DECODER_HINT = "name a decoder model, such as a Llama or Qwen"
 
 
@@ -22,6 +30,8 @@ class LinearFacts:
     name: str
     in_features: int
     out_features: int
+    conv1d: bool = False
+    """Whether the weight lies as (in, out), as GPT-2's do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +45,37 @@ class BaseModelFacts:
     vocabulary: int
     """Rows of the embedding: token ids are below it."""
     context_length: int | None
+    layers: int
+    hidden_size: int
+    key_value_size: int
+    """Size of all keys of one token in one layer."""
     tied_embeddings: bool
+    embedding: LinearFacts
+    """Of tokens; seen as a product with one-hot rows: in is the vocabulary, out a vector."""
+    output_head: LinearFacts | None
+    """Where embeddings are tied, its weight is the embedding's."""
     linears: tuple[LinearFacts, ...]
     """Every linear layer but the output head, in the model's order."""
+    heads: tuple[str, ...]
+    """Names of the linear layers that come after the model's body: the output head."""
     other_modules: tuple[str, ...]
-    """Names of all other modules, the output head among them."""
-    fused_experts: tuple[str, ...]
-    """Modules that hold the weights of several experts in one tensor: no linear layers."""
+    """Names of all other modules, embedding and output head among them."""
+    sizes: Mapping[str, int]
+    """How many parameters each module holds that can be trained as a whole, by name."""
+    bare_parameters: tuple[ParameterFacts, ...]
+    """Matrices that no linear layer holds: those of fused experts, and of some routers."""
+    taken_for_experts: frozenset[str]
+    """Last names of linear layers that peft's LoRA takes for parts of the fused experts."""
     attention_kernels: tuple[str, ...]
     """The attention kernels that the architecture knows, of those that a recipe can name."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of the parameters whose weights are stored as the model holds them, by name."""
+
+    @property
+    def fused_experts(self) -> tuple[str, ...]:
+        """Return the modules that hold the weights of several experts in one tensor each."""
+        names = [each.name.rpartition(".")[0] for each in self.bare_parameters if each.experts]
+        return tuple(dict.fromkeys(names))
 
 
 def probe_base_model(source: ModelSource, *, trust_remote_code: bool) -> BaseModelFacts:
@@ -56,6 +88,8 @@ def probe_base_model(source: ModelSource, *, trust_remote_code: bool) -> BaseMod
     _check_decoder(config)
     model = _build_on_meta(config, trust_remote_code)
     linears, others = _modules(model)
+    bare = bare_parameters(model)
+    last_names = {linear.name.rpartition(".")[2] for linear in linears} if bare else ()
     text_config = config.get_text_config()
     return BaseModelFacts(
         source=source,
@@ -64,11 +98,20 @@ def probe_base_model(source: ModelSource, *, trust_remote_code: bool) -> BaseMod
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         vocabulary=model.get_input_embeddings().weight.shape[0],
         context_length=getattr(text_config, "max_position_embeddings", None),
+        layers=text_config.num_hidden_layers,
+        hidden_size=text_config.hidden_size,
+        key_value_size=_key_value_size(text_config),
         tied_embeddings=_is_tied(model),
+        embedding=_embedding(model),
+        output_head=_output_head(model),
         linears=linears,
+        heads=_heads(model),
         other_modules=others,
-        fused_experts=_fused_experts(model),
+        sizes=_sizes(model),
+        bare_parameters=bare,
+        taken_for_experts=names_taken_for_experts(model, last_names) if bare else frozenset(),
         attention_kernels=_attention_kernels(model),
+        shapes=_shapes(model),
     )
 
 
@@ -78,7 +121,7 @@ def _load_config(folder: Path, trust_remote_code: bool) -> Any:
     try:
         return AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except Exception as error:  # a config is anyone's JSON, and breaks its reader in any way
-        reason, hint = _first_line(error), ""
+        reason, hint = reason_of(error), _CONFIG_HINT
         if "trust_remote_code" in str(error):
             reason = "the model comes with Python code of its own"
             hint = "read that code; if you trust it, set `model.trust_remote_code: true`"
@@ -90,17 +133,20 @@ def _check_decoder(config: Any) -> None:
 
     transformers builds one from an encoder's config too, and makes up the weights of its head.
     """
+    from transformers import AutoModelForCausalLM
     from transformers.models.auto import modeling_auto
 
-    classes = getattr(config, "architectures", None) or []
+    classes = getattr(config, "architectures", None)
+    classes = classes if isinstance(classes, list) else []
     own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    known = set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
-    named_wrong = bool(classes) and not own_code and not known.intersection(classes)
+    known = type(config) in AutoModelForCausalLM._model_mapping  # noqa: SLF001  # no public way
+    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+    named_causal = not classes or any(name in causal for name in classes)
     reads_both_ways = (
         config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
         or config.is_encoder_decoder
-    )
-    if named_wrong or (reads_both_ways and getattr(config, "is_decoder", True) is False):
+    ) and getattr(config, "is_decoder", True) is False
+    if reads_both_ways or not (own_code or (known and named_causal)):
         name = classes[0] if classes else config.model_type
         raise PlanError(f"`{name}` is not a causal language model", hint=_DECODER_HINT)
 
@@ -113,15 +159,10 @@ def _build_on_meta(config: Any, trust_remote_code: bool) -> Any:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # a config is anyone's JSON, and breaks the model in any way
-        kind = config.model_type
-        message = f"`{kind}` cannot be built as a causal language model: {_first_line(error)}"
-        raise PlanError(message, hint=_DECODER_HINT) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).strip().split("\n")]
-    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return said[:300] or type(error).__name__
+        folder, reason = config.name_or_path, reason_of(error)
+        message = f"the config in {folder} builds no `{config.model_type}`: {reason}"
+        hint = "its values do not go together: mend config.json, or fetch it again"
+        raise PlanError(message, hint=hint) from error
 
 
 def _modules(model: Any) -> tuple[tuple[LinearFacts, ...], tuple[str, ...]]:
@@ -134,10 +175,59 @@ def _modules(model: Any) -> tuple[tuple[LinearFacts, ...], tuple[str, ...]]:
         if isinstance(module, nn.Linear) and module is not head:
             linears.append(LinearFacts(name, module.in_features, module.out_features))
         elif isinstance(module, Conv1D):
-            linears.append(LinearFacts(name, module.weight.shape[0], module.weight.shape[1]))
+            linears.append(LinearFacts(name, module.nx, module.nf, conv1d=True))
         elif name:
             others.append(name)
     return tuple(linears), tuple(others)
+
+
+def _heads(model: Any) -> tuple[str, ...]:
+    """Return the names of the output head and of all other linear layers outside the body."""
+    from torch import nn
+
+    head, body = model.get_output_embeddings(), model.base_model
+    inside = set() if body is model else set(body.modules())
+    return tuple(
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and (module is head or (inside and module not in inside))
+    )
+
+
+def _embedding(model: Any) -> LinearFacts:
+    embedding = model.get_input_embeddings()
+    vocabulary, size = embedding.weight.shape
+    return LinearFacts(_name_of(model, embedding), vocabulary, size)
+
+
+def _output_head(model: Any) -> LinearFacts | None:
+    head = model.get_output_embeddings()
+    if head is None:
+        return None
+    vocabulary, size = head.weight.shape
+    return LinearFacts(_name_of(model, head), size, vocabulary)
+
+
+def _name_of(model: Any, module: nn.Module) -> str:
+    return next(name for name, each in model.named_modules() if each is module)
+
+
+def _sizes(model: Any) -> dict[str, int]:
+    """Return the parameters inside each module that has a forward of its own and any parameter."""
+    from torch import nn
+
+    sizes = {
+        name: sum(parameter.numel() for parameter in module.parameters())
+        for name, module in model.named_modules()
+        if name and not isinstance(module, nn.ModuleList | nn.ModuleDict)
+    }
+    return {name: size for name, size in sizes.items() if size}
+
+
+def _key_value_size(config: Any) -> int:
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return int(size * (getattr(config, "num_key_value_heads", None) or heads))
 
 
 def _is_tied(model: Any) -> bool:
@@ -146,13 +236,15 @@ def _is_tied(model: Any) -> bool:
     return head is not None and head.weight is model.get_input_embeddings().weight
 
 
-def _fused_experts(model: torch.nn.Module) -> tuple[str, ...]:
-    return tuple(
-        name
-        for name, module in model.named_modules()
-        if any(parameter.ndim == 3 for parameter in module.parameters(recurse=False))
-        and "expert" in name.lower()
-    )
+def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the parameters whose weights lie in files as they lie in the model.
+
+    Not so where the files are quantized, and where a tensor of three dimensions holds experts.
+    """
+    if getattr(model.config, "quantization_config", None):
+        return {}
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    return {name: shape for name, shape in shapes.items() if len(shape) < 3}
 
 
 def _attention_kernels(model: Any) -> tuple[str, ...]:

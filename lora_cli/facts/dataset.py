@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import BaseModel, ConfigDict
+
 
 @dataclass(frozen=True, slots=True)
 class DroppedRow:
@@ -34,9 +36,13 @@ class SourceFacts:
         assert self.rows == self.kept + len(self.dropped), "a row was lost"
 
 
-@dataclass(frozen=True, slots=True)
-class TokenFacts:
-    """Tokens of the rows that are kept, after truncation; what is trained on is `supervised`."""
+class TokenFacts(BaseModel):
+    """Tokens of the rows that are kept, after truncation; what is trained on is `supervised`.
+
+    They stand in the plan as they are, and so come out of its JSON again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: int
     total: int

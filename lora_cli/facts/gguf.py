@@ -11,6 +11,7 @@ from pathlib import Path
 from lora_cli.errors import MissingDependencyError, PlanError
 from lora_cli.facts.cache import cache_folder
 from lora_cli.files import new_folder
+from lora_cli.words import reason_of
 
 LAYOUT = "1"
 """Raised when what is written below changes, so that older cache entries are made again."""
@@ -43,9 +44,9 @@ def _write_description(path: Path, folder: Path) -> None:
         message = "reading GGUF needs the package `gguf`"
         raise MissingDependencyError(message, hint="pip install gguf") from error
     except Exception as error:  # a broken file breaks its readers in any way
-        reason = (str(error) or type(error).__name__).split("\n")[0]
+        message = f"{path} cannot be read as a model: {reason_of(error)}"
         hint = "its architecture is not known to transformers, or the download is broken"
-        raise PlanError(f"{path} cannot be read as a model: {reason}", hint=hint) from error
+        raise PlanError(message, hint=hint) from error
     architectures = getattr(config, "architectures", None)
     config.architectures = architectures or [_causal_class_name(config)]
     config.save_pretrained(folder)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_cli.errors import PlanError
+from lora_cli.words import reason_of
 
 CONFIG_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.py"]
 CONNECT_SECONDS = 2.0
@@ -111,8 +112,7 @@ def _failure(name: str, revision: str, error: Exception, also: str) -> PlanError
     if _is_network(error):
         message = f"`{name}` is not in the local cache and the hub cannot be reached{also}"
         return PlanError(message, hint=_OFFLINE_HINT)
-    reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-    return PlanError(f"`{name}` cannot be fetched: {reason}", hint=_OFFLINE_HINT)
+    return PlanError(f"`{name}` cannot be fetched: {reason_of(error)}", hint=_OFFLINE_HINT)
 
 
 def _is_network(error: Exception) -> bool:

@@ -6,6 +6,7 @@ Four kinds of name: a hub id, a local folder, a `.gguf` file, and `package://mod
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
 from collections.abc import Iterable
@@ -72,22 +73,26 @@ def _find(name: str, revision: str, base_dir: Path) -> ModelSource:
         return _gguf(path, name)
     if path.is_dir():
         return _folder(path, name)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise PlanError(_absent(name, path), hint=_NAME_HINT)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or ":" in name:
+        raise _absent(name, path)
     return _hub(name, revision, path)
 
 
-def _absent(name: str, path: Path) -> str:
-    if "://" in name:
-        return f"`{name}` is an address; models are not read from addresses"
+def _absent(name: str, path: Path) -> PlanError:
+    scheme, is_address, rest = name.partition(":/")
+    if is_address:
+        meant = difflib.get_close_matches(scheme, ["package"])
+        hint = f"did you mean `{PACKAGE_PREFIX}{rest.lstrip('/')}`? " if meant else ""
+        message = f"`{name}` is an address; models are not read from addresses"
+        return PlanError(message, hint=hint + _NAME_HINT)
     if path.is_file():
-        return f"`{name}` is a file, but not a .gguf file"
-    return f"there is no model `{name}`: {path} does not exist"
+        return PlanError(f"`{name}` is a file, but not a .gguf file", hint=_NAME_HINT)
+    return PlanError(f"there is no model `{name}`: {path} does not exist", hint=_NAME_HINT)
 
 
 def _gguf(path: Path, name: str) -> ModelSource:
     if not path.is_file():
-        raise PlanError(_absent(name, path), hint=_NAME_HINT)
+        raise _absent(name, path)
     digest = cached_sha256(path)
     folder = describe_gguf(path, digest)
     return ModelSource("gguf", folder, f"gguf:sha256:{digest}", "gguf", gguf=path)

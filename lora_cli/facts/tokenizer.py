@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_cli.errors import PlanError
+from lora_cli.errors import PlanError, Where
 from lora_cli.files import sha256_of_text
+from lora_cli.words import reason_of
 
 if TYPE_CHECKING:
+    from jinja2 import TemplateSyntaxError
     from transformers import PreTrainedTokenizerBase
 
 
@@ -24,11 +26,9 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool) -> PreTrainedTokeni
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except Exception as error:  # a broken file breaks its readers in any way
-        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-        hint = "the folder needs the tokenizer's own files, tokenizer.json among them"
-        raise PlanError(
-            f"the tokenizer in {folder} cannot be loaded: {reason}", hint=hint
-        ) from error
+        message = f"the tokenizer in {folder} cannot be loaded: {reason_of(error)}"
+        hint = "fetch the model's tokenizer files again, tokenizer.json among them"
+        raise PlanError(message, hint=hint) from error
     if tokenizer.eos_token_id is None:
         message = "the tokenizer has no end-of-sequence token: a model trained with it never stops"
         raise PlanError(message, hint='set "eos_token" in its tokenizer_config.json')
@@ -47,3 +47,15 @@ def chat_template_sha256(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Return a digest of the chat template (or templates); None if there is none."""
     template = tokenizer.chat_template
     return sha256_of_text(json.dumps(template, sort_keys=True)) if template else None
+
+
+def template_error(tokenizer: PreTrainedTokenizerBase, error: TemplateSyntaxError) -> PlanError:
+    """Return the error of a chat template that is no Jinja, at its line where it has a file."""
+    folder = Path(tokenizer.name_or_path)
+    own_file = folder / "chat_template.jinja"
+    hint = "mend the template, or fetch the model's tokenizer files again"
+    if own_file.is_file():
+        message = f"the chat template is not valid Jinja: {error.message}"
+        return PlanError(message, Where(str(own_file), error.lineno), hint)
+    message = f"line {error.lineno} of the chat template is not valid Jinja: {error.message}"
+    return PlanError(message, str(folder / "tokenizer_config.json"), hint)

@@ -1,7 +1,7 @@
 """adapter_config.json as peft writes it: which kind of adapter it is, and its scaling.
 
-Knows plain LoRA and rsLoRA. A setting that is not known here may change what the tensors mean, so
-it is refused unless it is switched off.
+Knows plain LoRA and rsLoRA. A setting of theirs that is not known here may change what the tensors
+mean, so it is refused unless it is switched off.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from lora_cli.errors import MergeError
 
 CONFIG = "adapter_config.json"
+CAUSAL_TASKS = ("CAUSAL_LM", None)
 
 _HARMLESS = frozenset(
     [
@@ -23,14 +24,18 @@ _HARMLESS = frozenset(
         "auto_mapping",
         "base_model_name_or_path",
         "bias",
+        "corda_config",
+        "eva_config",
         "exclude_modules",
         "fan_in_fan_out",
         "inference_mode",
         "init_lora_weights",
         "layers_pattern",
         "layers_to_transform",
+        "loftq_config",
         "lora_alpha",
         "lora_dropout",
+        "lora_ga_config",
         "megatron_core",
         "peft_type",
         "peft_version",
@@ -58,16 +63,26 @@ _MEANING = {
     "layer_replication": "replicated layers",
 }
 
-_UNCHANGED_BASE = (True, False, None, "gaussian")
+_UNCHANGED_BASE = (True, False, None, "gaussian", "orthogonal", "eva")
 """Initialisations after which the base is still the one that was loaded."""
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The settings of a LoRA adapter that a merge needs."""
+    """The settings of an adapter; rank and scaling are those of the kind LORA."""
 
     path: Path
     settings: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """Return peft's name for the method."""
+        return str(self.settings.get("peft_type"))
+
+    @property
+    def task(self) -> str | None:
+        """Return peft's name for what the model is used for."""
+        return self.settings.get("task_type")
 
     @property
     def base_name(self) -> str | None:
@@ -90,6 +105,10 @@ class AdapterConfig:
         alpha, rank = self._number("lora_alpha", "alpha_pattern", module), self.rank(module)
         return alpha / math.sqrt(rank) if self.settings.get("use_rslora") else alpha / rank
 
+    def number(self, key: str) -> float:
+        """Return a setting that is a number over 0."""
+        return self._checked(self.settings.get(key), f"`{key}`")
+
     def _number(self, key: str, pattern_key: str, module: str) -> float:
         """Return a number that patterns may override; they match as peft matches them."""
         value = self.settings.get(key)
@@ -97,33 +116,44 @@ class AdapterConfig:
             if re.match(rf"(.*\.)?({pattern})$", module):
                 value = special
                 break
+        return self._checked(value, f"`{key}` of `{module}`")
+
+    def _checked(self, value: Any, what: str) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise MergeError(
-                f"`{key}` of `{module}` is {value!r}, not a number over 0", str(self.path)
-            )
+            raise MergeError(f"{what} is {value!r}, not a number over 0", str(self.path))
         return value
 
 
 def read_config(folder: Path) -> AdapterConfig:
-    """Return an adapter's settings.
+    """Return the settings of an adapter that is nothing but pairs (A, B).
 
     Raises:
         MergeError: not readable, or of a kind that this version does not merge.
     """
-    path = folder / CONFIG
-    settings = read_json(path)
-    kind, task = settings.get("peft_type"), settings.get("task_type")
-    if kind != "LORA":
-        raise MergeError(f"`{kind}` adapters are not merged by this version", str(path))
-    if task not in ("CAUSAL_LM", None):
-        raise MergeError(f"adapters for {task} are not merged by this version", str(path))
-    found = _unmergeable(settings)
-    if found:
-        raise MergeError(f"not merged by this version: {', '.join(found)}", str(path))
-    return AdapterConfig(path, settings)
+    config = read_any_config(folder)
+    if config.kind != "LORA":
+        message = f"`{config.kind}` adapters are not merged by this version"
+        raise MergeError(message, str(config.path))
+    if config.task not in CAUSAL_TASKS:
+        message = f"adapters for {config.task} are not merged by this version"
+        raise MergeError(message, str(config.path))
+    if found := beside_pairs(config):
+        raise MergeError(f"not merged by this version: {', '.join(found)}", str(config.path))
+    return config
 
 
-def _unmergeable(settings: dict[str, Any]) -> list[str]:
+def read_any_config(folder: Path) -> AdapterConfig:
+    """Return the settings of an adapter of any kind.
+
+    Raises:
+        MergeError: not readable.
+    """
+    return AdapterConfig(folder / CONFIG, read_json(folder / CONFIG))
+
+
+def beside_pairs(config: AdapterConfig) -> list[str]:
+    """Return what a LORA adapter is made of besides pairs on an unchanged base, in words."""
+    settings = config.settings
     unknown = [key for key, value in settings.items() if value and key not in _HARMLESS]
     found = [_MEANING.get(key, f"the setting `{key}`") for key in unknown]
     if settings.get("bias", "none") != "none":
@@ -131,6 +161,15 @@ def _unmergeable(settings: dict[str, Any]) -> list[str]:
     start = settings.get("init_lora_weights")
     if start not in _UNCHANGED_BASE:
         found.append(f"initialisation {start!r}, which changes the base")
+    return found
+
+
+def beside_weights(config: AdapterConfig) -> list[str]:
+    """Return what an adapter of any kind holds besides a change of linear layers, in words."""
+    keys = ("modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication")
+    found = [_MEANING[key] for key in keys if config.settings.get(key)]
+    if config.settings.get("bias", "none") != "none":
+        found.append("trained biases")
     return found
 
 

@@ -1,7 +1,7 @@
 """What an adapter's folder holds: its base, and the pairs (A, B) with their scaling.
 
-Reads peft's own files; `loracli.json` beside them, where there is one, names the base that was
-really used. Every tensor belongs to a pair, or the folder is refused: nothing is half merged.
+Reads peft's own files. Every tensor belongs to a pair, or the folder is refused: nothing is half
+merged.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_cli.errors import MergeError, PlanError
-from lora_cli.facts.model_source import ModelSource, find_model
-from lora_cli.merge.adapter_config import CONFIG, AdapterConfig, read_config, read_json
+from lora_cli.errors import MergeError
+from lora_cli.facts.model_source import ModelSource
+from lora_cli.merge.adapter_config import CONFIG, AdapterConfig, read_config
+from lora_cli.merge.base import find_base, quantization_of, read_origin
 
 if TYPE_CHECKING:
     import torch
 
 TENSORS = "adapter_model.safetensors"
-ORIGIN = "loracli.json"
 PREFIX = "base_model.model."
 SIDE_A, SIDE_B = ".lora_A.weight", ".lora_B.weight"
 
@@ -63,31 +63,14 @@ def read_adapter(folder: Path) -> AdapterFolder:
         MergeError: the kind of adapter is not known, a tensor is left over or does not fit, or the
             base is not the one the adapter was trained on.
     """
-    config = read_config(folder)
-    updates = _updates(folder / TENSORS, config)
-    return AdapterFolder(folder, _base(folder, config), updates)
-
-
-def _base(folder: Path, config: AdapterConfig) -> ModelSource:
-    origin = read_json(folder / ORIGIN) if (folder / ORIGIN).is_file() else {}
+    config, origin = read_config(folder), read_origin(folder)
+    updates = pairs_of(read_tensors(folder), config)
     _check_quantization(folder, origin)
-    name = origin.get("base") or config.base_name
-    if not isinstance(name, str):
-        raise MergeError("does not name its base model", str(config.path))
-    try:
-        source = find_model(name, revision=config.revision, base_dir=Path.cwd())
-    except PlanError as error:
-        raise MergeError.from_problems(error.problems) from error
-    planned = origin.get("base_fingerprint")
-    if planned and planned != source.fingerprint:
-        message = f"`{name}` is not the base that the adapter was trained on"
-        raise MergeError(message, str(folder / ORIGIN), f"{source.fingerprint} ≠ {planned}")
-    return source
+    return AdapterFolder(folder, find_base(config, origin), updates)
 
 
-def _check_quantization(folder: Path, origin: Mapping[str, Any]) -> None:
-    quantization = origin.get("quantization") or {}
-    method = quantization.get("method", "none")
+def _check_quantization(folder: Path, origin: dict[str, Any]) -> None:
+    method = quantization_of(origin)
     if method != "none":
         message = (
             f"was trained on a base in {method}: folded into the full-precision base it would "
@@ -96,8 +79,34 @@ def _check_quantization(folder: Path, origin: Mapping[str, Any]) -> None:
         raise MergeError(message, str(folder), "use the adapter with peft, on the quantized base")
 
 
-def _updates(file: Path, config: AdapterConfig) -> dict[str, Update]:
-    tensors = _load(file)
+def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Return an adapter's tensors by name, all of them finite.
+
+    Raises:
+        MergeError: they cannot be read, or hold what is no number.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = folder / TENSORS
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        hint = "adapters in pickle files (.bin) are not read; save it again with peft"
+        raise MergeError(f"cannot be read: {error}", str(file), hint) from error
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise MergeError(f"`{name}` holds values that are not finite", str(file))
+    return tensors
+
+
+def pairs_of(tensors: Mapping[str, torch.Tensor], config: AdapterConfig) -> dict[str, Update]:
+    """Return the pairs by the names of the base's modules.
+
+    Raises:
+        MergeError: a tensor is left over, or does not fit.
+    """
+    file = config.path.parent / TENSORS
     modules = [
         name.removeprefix(PREFIX).removesuffix(SIDE_A)
         for name in sorted(tensors)
@@ -113,17 +122,6 @@ def _updates(file: Path, config: AdapterConfig) -> dict[str, Update]:
     return {module: _update(tensors, module, config, file) for module in modules}
 
 
-def _load(file: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        hint = "adapters in pickle files (.bin) are not read; save it again with peft"
-        raise MergeError(f"cannot be read: {error}", str(file), hint) from error
-
-
 def _update(
     tensors: Mapping[str, torch.Tensor], module: str, config: AdapterConfig, file: Path
 ) -> Update:
@@ -134,8 +132,6 @@ def _update(
     if lora_a.ndim != 2 or lora_b.ndim != 2 or lora_a.shape[0] != lora_b.shape[1]:
         shapes = f"A {tuple(lora_a.shape)}, B {tuple(lora_b.shape)}"
         raise MergeError(f"`{module}`: {shapes} do not fit together", str(file))
-    if not (bool(lora_a.isfinite().all()) and bool(lora_b.isfinite().all())):
-        raise MergeError(f"`{module}` holds values that are not finite", str(file))
     if config.rank(module) != lora_a.shape[0]:
         message = f"`{module}` has rank {lora_a.shape[0]}; its config says {config.rank(module)}"
         raise MergeError(message, str(file))

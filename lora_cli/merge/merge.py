@@ -7,26 +7,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_cli.errors import MergeError, PlanError, RunError
-from lora_cli.facts.model_source import ModelSource
+from lora_cli.errors import MergeError
 from lora_cli.files import new_folder
 from lora_cli.merge.adapter_config import CONFIG, read_json
 from lora_cli.merge.adapter_folder import AdapterFolder, find_adapter, read_adapter
+from lora_cli.merge.base import fetch_base
 from lora_cli.merge.fold import fold_shard
 from lora_cli.merge.layout import weight_updates
-from lora_cli.model.weights import fetch_weights
+from lora_cli.merge.output import COMPANIONS, TOKENIZER_FILES, check_free, tokenizer_files
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-TOKENIZER_FILES = (
-    "tokenizer",
-    "special_tokens",
-    "chat_template",
-    "vocab",
-    "merges",
-    "added_tokens",
-)
-COPIED = (".json", ".jinja", ".model", ".txt", ".py")
 
 
 @dataclass(frozen=True)
@@ -50,10 +41,9 @@ def merge_adapter(adapter_or_run: Path, output: Path) -> MergeResult:
         MergeError: the output is taken, or any tensor of the adapter would be lost.
     """
     started = time.perf_counter()
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise MergeError("exists already", str(output), "name another --output, or remove it")
+    check_free(output)
     adapter = read_adapter(find_adapter(adapter_or_run))
-    base = _base_folder(adapter.base)
+    base = fetch_base(adapter.base)
     try:
         with new_folder(output) as new:
             _copy_config(base, adapter.path, new)
@@ -72,20 +62,6 @@ def merge_adapter(adapter_or_run: Path, output: Path) -> MergeResult:
         bytes_written=size,
         seconds=time.perf_counter() - started,
     )
-
-
-def _base_folder(source: ModelSource) -> Path:
-    try:
-        return fetch_weights(
-            source.kind,
-            source.folder,
-            name=source.hub_id,
-            revision=source.revision,
-            gguf=source.gguf,
-            allow_pickle=False,
-        )
-    except (PlanError, RunError) as error:
-        raise MergeError.from_problems(error.problems) from error
 
 
 def _fold_shards(base: Path, new: Path, adapter: AdapterFolder) -> tuple[int, int]:
@@ -134,9 +110,8 @@ def _copy_config(base: Path, adapter: Path, new: Path) -> None:
         if not (own_tokenizer and path.name.startswith(TOKENIZER_FILES)):
             shutil.copyfile(path, new / path.name)
     if own_tokenizer:
-        for path in _companions(adapter):
-            if path.name.startswith(TOKENIZER_FILES):
-                shutil.copyfile(path, new / path.name)
+        for path in tokenizer_files(adapter):
+            shutil.copyfile(path, new / path.name)
 
 
 def _companions(folder: Path) -> list[Path]:
@@ -144,5 +119,5 @@ def _companions(folder: Path) -> list[Path]:
     return [
         path
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.suffix in COPIED and path.name != CONFIG
+        if path.is_file() and path.suffix in COMPANIONS and path.name != CONFIG
     ]

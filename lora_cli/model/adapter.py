@@ -1,26 +1,89 @@
-"""The adapter on its base: attached, read out and put back under the names that peft saves."""
+"""The adapter on its base: attached, read out and put back, and as it is saved."""
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lora_cli.adapters import AdapterSpec
+from lora_cli.adapters.variant import SavedAdapter, Start
 from lora_cli.errors import RunError
+from lora_cli.model.beside import (
+    ask_for_beside,
+    keep_asking_for_beside,
+    tensors_beside,
+    train_in_float32,
+)
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
 
-def attach_adapter(
-    base: Any, spec: AdapterSpec, *, peft_names: Sequence[str], modules: Sequence[str], seed: int
-) -> PeftModel:
+@dataclass(frozen=True)
+class AttachedAdapter:
+    """An adapter on its base."""
+
+    model: PeftModel
+    spec: AdapterSpec
+    starts: Mapping[str, Start] = field(default_factory=dict)
+    """The first values of each module, where they were computed."""
+    own_base: bool = False
+    """Whether the base was quantized after it gave up a part of its weights: nobody else has it."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return all tensors that training changes, on the CPU, copied."""
+        state = self.spec.state(self.model)
+        return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put the tensors of `state` back, every one of them.
+
+        Raises:
+            RunError: the tensors are not those of this adapter.
+        """
+        due = {name: tensor.shape for name, tensor in self.state().items()}
+        held = {name: tensor.shape for name, tensor in state.items()}
+        if due != held:
+            names = sorted(due.keys() | held.keys())
+            odd = [name for name in names if due.get(name) != held.get(name)]
+            raise RunError(f"adapter tensors do not fit: {len(odd)} in all, the first `{odd[0]}`")
+        self.spec.load_state(self.model, state)
+
+    def saved(self) -> SavedAdapter:
+        """Return the adapter as plain peft loads it, its tensors on the CPU, copied.
+
+        It is for the base that everyone has, unless the base is one of its own.
+        """
+        parts = {} if self.own_base else self.starts
+        taken = {name: start.taken for name, start in parts.items() if start.taken}
+        saved = self.spec.saved(self.model, taken)
+        config = copy.copy(saved.config)
+        keep_asking_for_beside(config, self.spec, self.model)
+        tensors = {
+            name: tensor.detach().cpu().clone().contiguous()
+            for name, tensor in {**saved.tensors, **tensors_beside(self.model)}.items()
+        }
+        return SavedAdapter(config, tensors)
+
+
+def attach_adapter(  # noqa: PLR0913
+    base: Any,
+    spec: AdapterSpec,
+    *,
+    peft_names: Sequence[str],
+    modules: Sequence[str],
+    seed: int,
+    starts: Mapping[str, Start] | None = None,
+    task: str = "CAUSAL_LM",
+) -> AttachedAdapter:
     """Return the base with a new adapter in float32 on exactly `modules`.
 
-    The adapter's start depends on `seed` alone.
+    The adapter's first values depend on `seed` alone, or are those of `starts`.
 
     Raises:
         RunError: peft attached to other modules than the plan says.
@@ -28,16 +91,31 @@ def attach_adapter(
     import torch
     from peft import get_peft_model
 
-    config = spec.peft_config(list(peft_names))
-    config.fan_in_fan_out = _holds_input_by_output(base, modules)
+    config = spec.peft_config(list(peft_names), task=task)
+    if hasattr(config, "fan_in_fan_out"):
+        config.fan_in_fan_out = _holds_input_by_output(base, modules)
+    for own_seed in ("projection_prng_key", "random_loc_seed"):
+        if hasattr(config, own_seed):
+            setattr(config, own_seed, seed)
+    ask_for_beside(config, spec, base)
     torch.manual_seed(seed)
     with _peft_notices_silenced():
         model = get_peft_model(base, config)
-    attached = set(model.base_model.targeted_module_names)
-    if attached != set(modules):
-        odd = sorted(attached ^ set(modules))
+    _check_names(model, {*modules, *getattr(spec, "target_parameters", ())})
+    train_in_float32(model)
+    adapter = AttachedAdapter(model, spec, starts or {})
+    for name, start in adapter.starts.items():
+        spec.put_start(model.base_model.model.get_submodule(name), start)
+    return adapter
+
+
+def _check_names(model: PeftModel, planned: set[str]) -> None:
+    attached: set[str] = set()
+    for kind in ("module", "parameter"):
+        attached.update(getattr(model.base_model, f"targeted_{kind}_names", ()))
+    if attached != planned:
+        odd = sorted(attached ^ planned)
         raise RunError(f"the adapter is on other modules than planned, among them `{odd[0]}`")
-    return model
 
 
 def _holds_input_by_output(base: Any, modules: Sequence[str]) -> bool:
@@ -54,6 +132,8 @@ def _peft_notices_silenced() -> Iterator[None]:
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is depr", FutureWarning)
         # a model with both kinds of layers: peft sets the right one for each
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
+        # one for a parameter: peft looks among modules only, and takes the pattern all the same
+        warnings.filterwarnings("ignore", "The following .*_pattern keys did not", RuntimeWarning)
         yield
 
 
@@ -69,27 +149,3 @@ def enable_gradient_checkpointing(model: Any) -> None:
     except ValueError as error:
         hint = "set training.gradient_checkpointing to false"
         raise RunError(f"gradient checkpointing: {error}", hint=hint) from error
-
-
-def adapter_state(model: Any) -> dict[str, torch.Tensor]:
-    """Return the adapter's tensors under the names that peft saves, on the CPU, copied."""
-    from peft import get_peft_model_state_dict
-
-    state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-
-
-def load_adapter_state(model: Any, state: Mapping[str, torch.Tensor]) -> None:
-    """Put the tensors of `adapter_state` back, every one of them.
-
-    Raises:
-        RunError: the tensors are not those of this adapter.
-    """
-    from peft import set_peft_model_state_dict
-
-    due = {name: tensor.shape for name, tensor in adapter_state(model).items()}
-    held = {name: tensor.shape for name, tensor in state.items()}
-    if due != held:
-        odd = sorted(name for name in due.keys() | held.keys() if due.get(name) != held.get(name))
-        raise RunError(f"adapter tensors do not fit: {len(odd)} in all, the first `{odd[0]}`")
-    set_peft_model_state_dict(model, dict(state))

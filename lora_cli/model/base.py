@@ -6,7 +6,8 @@ Weights that are not there are an error: transformers would make them up and onl
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ class BaseOptions:
     device: str
     trust_remote_code: bool
     allow_pickle: bool
+    auto_class: str = "AutoModelForCausalLM"
+    """transformers' class for the task; it knows the architecture's own."""
+    heads: tuple[str, ...] = ()
+    """Names of the layers after the model's body, which are never quantized."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +41,16 @@ class LoadedBase:
     unused: tuple[str, ...]
 
 
-def load_base(folder: Path, quantization: QuantizationSpec, options: BaseOptions) -> LoadedBase:
+def load_base(
+    folder: Path,
+    quantization: QuantizationSpec,
+    options: BaseOptions,
+    *,
+    changed: Any | None = None,
+) -> LoadedBase:
     """Return the frozen base model on its device.
+
+    `changed` is the same model in full precision, whose weights are to be taken and not the files'.
 
     Raises:
         RunError: the weights cannot be read, or do not fit the model that the config describes.
@@ -45,7 +58,7 @@ def load_base(folder: Path, quantization: QuantizationSpec, options: BaseOptions
     if (folder / "adapter_config.json").is_file():
         message = "holds an adapter beside the weights, and transformers would load it with them"
         raise RunError(message, str(folder), "merge the adapter first, or move it away")
-    model, info = _from_pretrained(folder, quantization, options)
+    model, info = _from_pretrained(folder, quantization, options, changed)
     _check_complete(folder, info)
     quantization.after_load(model)
     model.requires_grad_(False)
@@ -53,24 +66,31 @@ def load_base(folder: Path, quantization: QuantizationSpec, options: BaseOptions
 
 
 def _from_pretrained(
-    folder: Path, quantization: QuantizationSpec, options: BaseOptions
+    folder: Path,
+    quantization: QuantizationSpec,
+    options: BaseOptions,
+    changed: Any | None,
 ) -> tuple[Any, dict[str, Any]]:
     import torch
+    import transformers
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig
 
-    dtype = getattr(torch, options.dtype)
+    loader = getattr(transformers, options.auto_class) if changed is None else type(changed)
+    dtype, trusted = getattr(torch, options.dtype), options.trust_remote_code
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            str(folder),
+        model, info = loader.from_pretrained(
+            str(folder) if changed is None else None,
+            config=AutoConfig.from_pretrained(str(folder), trust_remote_code=trusted),
+            state_dict=None if changed is None else changed.state_dict(),
             dtype=dtype,
             attn_implementation=options.attention,
-            trust_remote_code=options.trust_remote_code,
+            trust_remote_code=trusted,
             use_safetensors=None if options.allow_pickle else True,
             device_map={"": options.device},
             ignore_mismatched_sizes=True,  # reported below, by name
             output_loading_info=True,
-            **quantization.load_kwargs(dtype),
+            **quantization.load_kwargs(dtype, options.heads),
         )
     except (
         OSError,
@@ -82,6 +102,8 @@ def _from_pretrained(
     ) as error:
         reason = str(error).strip().split("\n")[0]
         raise RunError(f"the base model cannot be loaded: {reason}", str(folder)) from error
+    if changed is not None and changed.can_generate():
+        model.generation_config = changed.generation_config
     return model, info
 
 
@@ -104,3 +126,39 @@ def _listing(names: Iterable[str], *, quote: bool = True) -> str:
     shown = [f"`{name}`" if quote else name for name in names]
     more = f" and {len(shown) - MOST_NAMED} more" if len(shown) > MOST_NAMED else ""
     return ", ".join(shown[:MOST_NAMED]) + more
+
+
+def save_base(adapted: Any, folder: Path) -> None:
+    """Write the base under peft's model so that transformers loads it as it is held.
+
+    A quantized base is written quantized, with a config that says how.
+    """
+    base = adapted.get_base_model()
+    with _without_adapter(base):
+        base.save_pretrained(str(folder))
+
+
+@contextmanager
+def _without_adapter(base: Any) -> Iterator[None]:
+    """Put the base's own layers where peft put its own around them; then peft's again."""
+    around: dict[str, Any] = {}
+    for name, layer in base.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in around)
+        if not inside and _own_layer(layer) is not layer:
+            around[name] = layer
+    for name, layer in around.items():
+        base.set_submodule(name, _own_layer(layer))
+    try:
+        yield
+    finally:
+        for name, layer in around.items():
+            base.set_submodule(name, layer)
+
+
+def _own_layer(layer: Any) -> Any:
+    """Return the base's own layer under all that peft put around it."""
+    for name in ("base_layer", "original_module"):
+        inner = getattr(layer, name, None)
+        if inner is not None:
+            return _own_layer(inner)
+    return layer

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lora_cli.adapters.low_rank import LowRankSpec
 from lora_cli.facts.dataset import SourceFacts
 from lora_cli.plan.inputs import Facts
 from lora_cli.plan.run_plan import RunPlan
 from lora_cli.targets.roles import role_of
+from lora_cli.words import counted
 
 MODEST_RANK = 64
-HIGH_LEARNING_RATE = 5e-4
+HIGH_LEARNING_RATE = 2.5
+"""Times the variant's own: 5e-4 for LoRA."""
 MANY_EPOCHS = 20
 
 
@@ -21,36 +24,56 @@ def find_warnings(plan: RunPlan, facts: Facts) -> list[str]:
 
 def _alpha(plan: RunPlan, _facts: Facts) -> Iterator[str]:
     spec = plan.adapter.spec
-    if not spec.rank_stabilised and spec.resolved_alpha != 2 * spec.rank:
+    if not isinstance(spec, LowRankSpec) or spec.rank_stabilised or spec.start_from != "seed":
+        return
+    usual = spec.model_copy(update={"alpha": None}).resolved_alpha
+    if spec.resolved_alpha != usual:
         yield (
             f"alpha is {spec.resolved_alpha:g} at rank {spec.rank}: without rank-stabilised "
-            f"scaling 2·rank = {2 * spec.rank} is the usual choice"
+            f"scaling {usual:g} is {spec.variant}'s usual choice"
         )
 
 
 def _learning_rate(plan: RunPlan, _facts: Facts) -> Iterator[str]:
-    rate = plan.schedule.learning_rate
-    if rate > HIGH_LEARNING_RATE:
-        yield f"a learning rate of {rate:g} is over 5e-4: watch for a jump in the loss"
+    rate, spec = plan.schedule.learning_rate, plan.adapter.spec
+    high = HIGH_LEARNING_RATE * spec.learning_rate
+    if rate > high:
+        what = f"a learning rate of {rate:g} is over {high:g}"
+        yield f"{what}, which is high for {spec.variant}: watch for a jump in the loss"
 
 
-def _attention_only(plan: RunPlan, _facts: Facts) -> Iterator[str]:
-    if {role_of(name) for name in plan.adapter.modules} == {"attention"}:
+def _attention_only(plan: RunPlan, facts: Facts) -> Iterator[str]:
+    there_is_more = any(role_of(linear.name) == "mlp" for linear in facts.base.linears)
+    if there_is_more and {role_of(name) for name in plan.adapter.modules} == {"attention"}:
         yield "only attention is adapted: all-linear usually learns more at the same rank"
 
 
 def _high_rank(plan: RunPlan, _facts: Facts) -> Iterator[str]:
     spec = plan.adapter.spec
-    if spec.rank > MODEST_RANK and not spec.rank_stabilised:
+    if not isinstance(spec, LowRankSpec) or spec.rank_stabilised:
+        return
+    if spec.rank > MODEST_RANK:
         message = "alpha / rank shrinks the update; try variant rslora"
         yield f"rank {spec.rank} without rsLoRA: {message}"
 
 
-def _fused_experts(_plan: RunPlan, facts: Facts) -> Iterator[str]:
-    fused = facts.base.fused_experts
-    if fused:
-        where = f"{len(fused)} modules such as `{fused[0]}` hold them in one tensor each"
-        yield f"the experts are not adapted: {where}, which is no linear layer"
+def _own_base(plan: RunPlan, _facts: Facts) -> Iterator[str]:
+    method, spec = plan.quantization.method, plan.adapter.spec
+    if method != "none" and spec.takes_from_base:
+        yield (
+            f"{spec.variant} quantizes other weights than the model's: the run writes its {method} "
+            "base beside the adapter, which works on no other"
+        )
+
+
+def _fused_experts(plan: RunPlan, facts: Facts) -> Iterator[str]:
+    fused, spec = facts.base.fused_experts, plan.adapter.spec
+    if fused and not getattr(spec, "target_parameters", ()):
+        where = f"in {counted(len(fused), 'module')} such as `{fused[0]}`"
+        field = "write `target_parameters: experts`"
+        variant = ", with variant lora or rslora" if spec.capability.experts else ""
+        what = "the experts are not adapted"
+        yield f"{what}: {where} one tensor holds them, and no linear layer; {field}{variant}"
 
 
 def _no_evaluation(plan: RunPlan, _facts: Facts) -> Iterator[str]:
@@ -70,20 +93,21 @@ def _end_supervised(plan: RunPlan, _facts: Facts) -> Iterator[str]:
         yield "no row trains on an end-of-turn token: the model may never stop"
     elif tokens.rows_with_end < tokens.rows:
         missing = tokens.rows - tokens.rows_with_end
-        yield f"{missing} of {tokens.rows} rows are cut before their end-of-turn token"
+        yield f"cut before their end-of-turn token: {missing} of {counted(tokens.rows, 'row')}"
 
 
 def _truncation(plan: RunPlan, _facts: Facts) -> Iterator[str]:
     tokens = plan.data.train
     if tokens.truncated_rows:
-        share = f"({tokens.truncated_rows / tokens.rows:.1%})"
-        yield f"{tokens.truncated_rows} rows {share} are longer than max_length and are cut"
+        share = f"{tokens.truncated_rows / tokens.rows:.1%}"
+        yield f"longer than max_length, and cut: {counted(tokens.truncated_rows, 'row')} ({share})"
 
 
 def _dropped(_plan: RunPlan, facts: Facts) -> Iterator[str]:
     dropped = sum(len(source.dropped) for source in _sources(facts))
     if dropped:
-        yield f"{dropped} rows are dropped (on_bad_row: skip); plan.json lists each with its reason"
+        rows = counted(dropped, "row")
+        yield f"dropped (on_bad_row: skip): {rows}; plan.json lists each with its reason"
 
 
 def _unused_columns(_plan: RunPlan, facts: Facts) -> Iterator[str]:
@@ -100,8 +124,8 @@ def _sources(facts: Facts) -> list[SourceFacts]:
 
 def _many_epochs(plan: RunPlan, _facts: Facts) -> Iterator[str]:
     if plan.schedule.epochs > MANY_EPOCHS:
-        rows = plan.data.train.rows
-        yield f"{plan.schedule.epochs:.0f} passes over {rows} rows will memorise them"
+        rows = counted(plan.data.train.rows, "row")
+        yield f"{plan.schedule.epochs:.0f} passes over {rows} memorise more than they teach"
 
 
 _RULES = (
@@ -109,6 +133,7 @@ _RULES = (
     _learning_rate,
     _attention_only,
     _high_rank,
+    _own_base,
     _fused_experts,
     _no_evaluation,
     _evaluation_is_training,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from lora_cli.facts.dataset import DroppedRow, SourceFacts
@@ -14,9 +13,9 @@ from lora_cli.plan.run_plan import (
     EvaluationPlan,
     SchedulePlan,
     SourcePlan,
-    TokensPlan,
 )
 from lora_cli.recipe.schema import AnswersSection, DatasetSection
+from lora_cli.words import counted
 
 
 def resolve_data(inputs: Inputs, reasons: Reasons) -> DataPlan:
@@ -25,14 +24,14 @@ def resolve_data(inputs: Inputs, reasons: Reasons) -> DataPlan:
     sources = zip(recipe.dataset, dataset.sources, strict=True)
     for index, (section, source) in enumerate(sources):
         _note_source(section, source, index, reasons)
-    max_length = longest_row(recipe, inputs.facts.base)
+    max_length = longest_row(inputs.loaded, inputs.facts.base)
     shorter = "the model's context" if max_length < recipe.training.max_length else ""
     reasons.take("training", "max_length", value=max_length, measured=shorter)
     _note_tokens(inputs, reasons)
     return DataPlan(
         sources=tuple(map(_source_plan, dataset.sources, recipe.dataset)),
         max_length=max_length,
-        train=TokensPlan(**asdict(dataset.train)),
+        train=dataset.train,
     )
 
 
@@ -47,13 +46,14 @@ def _note_source(
     reasons.take(*key, "max_rows", value=section.max_rows)
     reasons.take(*key, "system_prompt", value=section.system_prompt)
     reasons.take(*key, "on_bad_row", value=section.on_bad_row)
-    dropped = f"{len(source.dropped)} of {source.rows} rows are dropped"
+    dropped = f"dropped: {len(source.dropped)} of {counted(source.rows, 'row')}"
     reasons.note(f"dataset[{index}].rows", source.kept, dropped)
 
 
 def _note_tokens(inputs: Inputs, reasons: Reasons) -> None:
     tokens = inputs.facts.dataset.train
-    reasons.note("dataset.tokens", tokens.total, "measured with the model's tokenizer")
+    reasons.note("dataset.train_rows", tokens.rows, "all rows, less those of `evaluation.split`")
+    reasons.note("dataset.tokens", tokens.total, "of those rows, with the model's tokenizer")
     share = f"{tokens.supervised / tokens.total:.1%} of the tokens"
     reasons.note("dataset.supervised_tokens", tokens.supervised, share)
 
@@ -97,7 +97,7 @@ def resolve_evaluation(
     return EvaluationPlan(
         source=_source_plan(source, like) if source else None,
         split=section.split,
-        tokens=TokensPlan(**asdict(tokens)),
+        tokens=tokens,
         every_steps=every,
         batch_size=section.batch_size,
         patience=section.patience,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora_cli.adapters.prompt import PromptSpec
+from lora_cli.errors import PlanError
 from lora_cli.facts.base_model import BaseModelFacts
 from lora_cli.facts.dataset import DatasetFacts
 from lora_cli.facts.machine import MachineFacts
@@ -12,6 +14,9 @@ from lora_cli.recipe.load import LoadedRecipe
 from lora_cli.recipe.schema import Recipe
 from lora_cli.recipe.source import Source
 from lora_cli.targets.match import Matched
+
+SHORTEST_ROW = 8
+"""As for `training.max_length`."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,8 @@ class Facts:
     machine: MachineFacts
     base: BaseModelFacts
     matched: Matched
+    token_ids: tuple[int, ...]
+    """Of the tokens whose embeddings are trained."""
     dataset: DatasetFacts
     tokenizer_sha256: str
     chat_template_sha256: str | None
@@ -45,7 +52,19 @@ class Inputs:
         return self.loaded.source
 
 
-def longest_row(recipe: Recipe, base: BaseModelFacts) -> int:
-    """Return the tokens kept of a row: `max_length`, or the model's context if that is shorter."""
-    context = base.context_length
-    return min(recipe.training.max_length, context) if context else recipe.training.max_length
+def longest_row(loaded: LoadedRecipe, base: BaseModelFacts) -> int:
+    """Return the tokens kept of a row: `max_length`, or what the model's context has room for.
+
+    Raises:
+        PlanError: an adapter's virtual tokens leave no room.
+    """
+    asked, spec = loaded.recipe.training.max_length, loaded.recipe.adapter
+    if base.context_length is None:
+        return asked
+    taken = spec.virtual_tokens if isinstance(spec, PromptSpec) else 0
+    room = base.context_length - taken
+    if taken and room < SHORTEST_ROW:
+        message = f"the model's context of {base.context_length} tokens has no room left for rows"
+        where = loaded.source.of_value(("adapter", "virtual_tokens"))
+        raise PlanError(message, where, f"at most {base.context_length - SHORTEST_ROW}")
+    return min(asked, room)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from lora_cli.data.load import Dataset, load_dataset
@@ -14,10 +14,13 @@ from lora_cli.facts.base_model import BaseModelFacts, probe_base_model
 from lora_cli.facts.machine import probe_machine
 from lora_cli.facts.model_source import find_model
 from lora_cli.facts.tokenizer import chat_template_sha256, load_tokenizer, tokenizer_sha256
+from lora_cli.facts.weight_files import check_weight_files
 from lora_cli.plan.inputs import Facts, longest_row
-from lora_cli.plan.paths import RowSources, output_folder, row_sources
+from lora_cli.plan.paths import RowSources, row_sources
 from lora_cli.plan.resolve import resolve_plan
+from lora_cli.plan.run_folder import run_folder
 from lora_cli.plan.run_plan import RunPlan
+from lora_cli.plan.tokens import trained_tokens
 from lora_cli.recipe.load import LoadedRecipe
 from lora_cli.targets.match import match_targets
 from lora_cli.tasks.answers import expectation_problem
@@ -51,26 +54,33 @@ def make_plan(loaded: LoadedRecipe) -> RunPlan:
     """
     probes, source = _Probes(), loaded.source
     at_model = source.of_value(("model", "name"))
-    targets = loaded.recipe.adapter.target_modules
+    spec = loaded.recipe.adapter
     rows = probes.run(lambda: row_sources(loaded))
     base = probes.run(lambda: _base(loaded), at_model)
-    matched = probes.run(lambda: match_targets(targets, base, source)) if base else None
+    if base:
+        probes.run(lambda: check_weight_files(base.source, base.shapes), at_model)
+    matched = probes.run(lambda: match_targets(spec, base, source)) if base else None
     tokenizer = probes.run(lambda: _tokenizer(loaded, base), at_model) if base else None
+    tokens = None
+    if base and tokenizer:
+        tokens = probes.run(lambda: trained_tokens(loaded, base, tokenizer))
     dataset = None
     if rows and base and tokenizer:
         at_split = source.of_value(("evaluation", "split"))
         dataset = probes.run(lambda: _dataset(loaded, rows, base, tokenizer), at_split)
     machine = probes.run(probe_machine)
-    if not (base and matched and tokenizer and dataset and machine):
+    folder = probes.run(lambda: run_folder(loaded), source.of_value(("output", "dir")))
+    if probes.problems or not (base and matched and tokenizer and dataset and machine and folder):
         raise PlanError.from_problems(probes.problems)
     facts = Facts(
         machine=machine,
         base=base,
         matched=matched,
+        token_ids=tokens or (),
         dataset=dataset.facts,
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         chat_template_sha256=chat_template_sha256(tokenizer),
-        run_dir=output_folder(loaded),
+        run_dir=folder,
     )
     return resolve_plan(loaded, facts)
 
@@ -78,7 +88,7 @@ def make_plan(loaded: LoadedRecipe) -> RunPlan:
 def _placed(problem: Problem, where: Where | None) -> Problem:
     if problem.where.file or where is None:
         return problem
-    return Problem(where, problem.message, problem.hint)
+    return replace(problem, where=where)
 
 
 def _base(loaded: LoadedRecipe) -> BaseModelFacts:
@@ -101,7 +111,7 @@ def _dataset(
     recipe = loaded.recipe
     dataset = load_dataset(
         rows.train,
-        Tokenizer(tokenizer, max_length=longest_row(recipe, base)),
+        Tokenizer(tokenizer, max_length=longest_row(loaded, base)),
         evaluation=rows.evaluation,
         split=recipe.evaluation.split if recipe.evaluation else None,
         seed=recipe.seed,

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from lora_cli.adapters import AdapterSpec
+from lora_cli.adapters.low_rank import LowRankSpec
+from lora_cli.adapters.qlora import Qlora
+from lora_cli.adapters.variant import Setting
 from lora_cli.facts.dataset import DatasetFacts
+from lora_cli.optimizers import OptimizerSpec
+from lora_cli.plan.adapter_names import as_written, exact_names, trained_beside
 from lora_cli.plan.inputs import Inputs
 from lora_cli.plan.reasons import Reasons
 from lora_cli.plan.run_plan import AdapterPlan, Attention, DType, ModelPlan
 from lora_cli.quantization import QuantizationSpec
+from lora_cli.quantization.bitsandbytes import FourBit
+from lora_cli.quantization.none import Unquantized
 
 SHORT_ROW_TOKENS = 512
 """Up to here eager attention is the faster one on a CPU: 3.4 s against 4.6 s for a step of 1,200
@@ -38,6 +46,7 @@ def resolve_model(inputs: Inputs, reasons: Reasons) -> ModelPlan:
         parameters=base.parameters,
         context_length=base.context_length,
         tied_embeddings=base.tied_embeddings,
+        heads=base.heads,
         tokenizer_sha256=inputs.facts.tokenizer_sha256,
         chat_template_sha256=inputs.facts.chat_template_sha256,
         dtype=dtype,
@@ -76,36 +85,70 @@ def _longest(dataset: DatasetFacts) -> int:
     return max(part.longest for part in (dataset.train, dataset.evaluation) if part)
 
 
-def resolve_adapter(inputs: Inputs, reasons: Reasons) -> AdapterPlan:
-    """Return the adapter with its alpha, its modules and what they come to."""
-    spec, matched = inputs.recipe.adapter, inputs.facts.matched
-    trainable = sum(
-        spec.trainable_parameters(linear.in_features, linear.out_features)
-        for linear in matched.modules
-    )
-    reasons.take("adapter", "variant", value=spec.variant)
-    reasons.take("adapter", "rank", value=spec.rank)
-    reasons.take("adapter", "alpha", value=spec.resolved_alpha, default=f"{spec.variant}'s default")
-    reasons.take("adapter", "dropout", value=spec.dropout)
-    reasons.take("adapter", "target_modules", value=", ".join(matched.peft_names))
-    formula = "alpha / √rank" if spec.rank_stabilised else "alpha / rank"
-    reasons.note("adapter.scaling", spec.scaling, formula)
+def resolve_adapter(
+    inputs: Inputs, steps: int, optimizer: OptimizerSpec, reasons: Reasons
+) -> AdapterPlan:
+    """Return the adapter settled for a run of `steps`, its modules and what they come to."""
+    asked, matched = inputs.recipe.adapter, inputs.facts.matched
+    setting = adapter_setting(inputs, steps)
+    spec = asked.settled(setting).model_copy(update=exact_names(asked, inputs.facts))
+    beside = trained_beside(inputs.facts)
+    trainable = spec.trainable_parameters(setting) + beside - _frozen(spec, setting, optimizer)
+    for name, value in spec.model_dump().items():
+        if name == "target_modules":
+            reasons.take("adapter", name, value=", ".join(matched.peft_names))
+        else:
+            filled_in = f"{spec.variant}'s default" if getattr(asked, name) is None else "default"
+            reasons.take("adapter", name, value=as_written(name, value), default=filled_in)
+    if isinstance(spec, LowRankSpec):
+        reasons.note("adapter.scaling", spec.scaling, spec.scaling_formula)
     reasons.note("adapter.modules", len(matched.modules), "measured on the meta device")
-    reasons.note("adapter.trainable_parameters", trainable, "measured on the meta device")
+    if beside:
+        reasons.note("adapter.parameters_beside", beside, "of modules_to_save and trainable_tokens")
+    b_alone = f"those of B: {optimizer.name} freezes A" if optimizer.freezes_a else ""
+    why = b_alone or "measured on the meta device"
+    reasons.note("adapter.trainable_parameters", trainable, why)
     return AdapterPlan(
-        spec=spec.model_copy(update={"alpha": spec.resolved_alpha}),
-        scaling=spec.scaling,
+        spec=spec,
         modules=tuple(linear.name for linear in matched.modules),
         peft_names=matched.peft_names,
         trainable_parameters=trainable,
     )
 
 
+def _frozen(spec: AdapterSpec, setting: Setting, optimizer: OptimizerSpec) -> int:
+    """Return how many numbers of the adapter the optimizer leaves as they start: those of A."""
+    if not optimizer.freezes_a or not isinstance(spec, LowRankSpec):
+        return 0
+    return sum(spec.rank_of(each.name) * each.in_features for each in setting.modules)
+
+
+def adapter_setting(inputs: Inputs, steps: int) -> Setting:
+    """Return what the adapter is settled for: a run of `steps` on the recipe's base."""
+    base, matched = inputs.facts.base, inputs.facts.matched
+    return Setting(
+        modules=matched.modules,
+        feed_forward_ends=matched.feed_forward_ends,
+        layers=base.layers,
+        hidden_size=base.hidden_size,
+        key_value_size=base.key_value_size,
+        steps=steps,
+        parameters=matched.parameters,
+    )
+
+
 def resolve_quantization(inputs: Inputs, dtype: DType, reasons: Reasons) -> QuantizationSpec:
-    """Return the quantization with its dtype for products filled in."""
-    asked = inputs.recipe.quantization
+    """Return the quantization, the variant's own if the recipe names none, with its dtype."""
+    asked, default = inputs.recipe.quantization, "default"
+    if asked is None and isinstance(inputs.recipe.adapter, Qlora):
+        asked, default = FourBit(method="nf4"), "qlora is LoRA on a 4-bit base"
+    asked = asked or Unquantized()
     settled = asked.settled(dtype)
     for name, value in settled.model_dump().items():
-        measured = "the model's dtype" if getattr(asked, name) != value else ""
-        reasons.take("quantization", name, value=value, measured=measured)
+        if name == "full_precision_modules":
+            kept = ", ".join(dict.fromkeys((*value, *inputs.facts.base.heads)))
+            reasons.take("quantization", name, value=kept, default="the output head, always")
+        else:
+            measured = "the model's dtype" if getattr(asked, name) != value else ""
+            reasons.take("quantization", name, value=value, measured=measured, default=default)
     return settled

@@ -1,8 +1,9 @@
-"""Local names in a recipe → files: inputs from its folder, outputs from the working directory."""
+"""Names of data in a recipe → local files, looked for from the recipe's folder."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from lora_cli.recipe.load import LoadedRecipe
 from lora_cli.recipe.schema import DatasetSection
 
 SUFFIXES = (".jsonl", ".ndjson", ".json")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,6 @@ def row_sources(loaded: LoadedRecipe) -> RowSources:
     return RowSources(tuple(sources[:count]), sources[count] if sources[count:] else None)
 
 
-def output_folder(loaded: LoadedRecipe) -> Path:
-    """Return the run directory, absolute."""
-    named = loaded.recipe.output.dir
-    return Path.cwd() / (Path(named).expanduser() if named else Path("runs") / loaded.path.stem)
-
-
 def _place(loaded: LoadedRecipe, index: int) -> Where:
     """Return where the recipe names a data set: in a list, or alone."""
     listed = loaded.source.wrote(("dataset", index))
@@ -76,11 +72,14 @@ def find_rows(name: str, split: str | None, base_dir: Path, where: Where) -> Pat
     Raises:
         PlanError: it is not there, or is no file of rows.
     """
+    if "://" in name:
+        message = f"`{name[:200]}` is an address: this version reads local JSONL files"
+        raise PlanError(message, where, "download it, and name the file")
     try:
         path = (base_dir / Path(name).expanduser()).resolve()
         if path.is_dir():
             return _rows_in_folder(path, name, split, where)
-        return _rows(path, split, where)
+        return _rows(path, name, split, where)
     except (OSError, RuntimeError, ValueError) as error:
         # no permission, a name too long for any file system, a `~user` that does not exist
         reason = getattr(error, "strerror", None) or str(error)
@@ -96,9 +95,9 @@ def _rows_in_folder(path: Path, name: str, split: str | None, where: Where) -> P
     raise PlanError(message, where, f"splits it has: {held}; name one with `split`")
 
 
-def _rows(path: Path, split: str | None, where: Where) -> Path:
+def _rows(path: Path, name: str, split: str | None, where: Where) -> Path:
     if not path.is_file():
-        raise PlanError(f"there is no file {path}", where, _nearest(path))
+        raise PlanError(f"there is no file {path}", where, _instead(path, name))
     if split is not None:
         message = f"`{path.name}` is a file: it has no split `{split}`"
         raise PlanError(message, where, "remove `split`, or name the folder")
@@ -108,9 +107,14 @@ def _rows(path: Path, split: str | None, where: Where) -> Path:
     return path
 
 
-def _nearest(path: Path) -> str:
+def _instead(path: Path, name: str) -> str:
+    """Return what to do about a file that is not there."""
     if not path.parent.is_dir():
-        return f"there is no folder {path.parent} either; paths are relative to the recipe"
+        hint = f"there is no folder {path.parent} either; paths are relative to the recipe"
+        if HUB_ID.fullmatch(name) and path.suffix not in SUFFIXES:
+            fetch = f"`hf download --repo-type dataset {name}`"
+            return f"{hint}; a data set of the hub is downloaded first, with {fetch}"
+        return hint
     names = [entry.name for entry in path.parent.iterdir()]
     near = difflib.get_close_matches(path.name, names, n=1)
     return f"did you mean `{near[0]}`?" if near else "paths are relative to the recipe's folder"

@@ -11,7 +11,7 @@ from lora_cli.plan.model_part import resolve_adapter, resolve_model, resolve_qua
 from lora_cli.plan.reasons import Reasons
 from lora_cli.plan.rules import find_problems
 from lora_cli.plan.run_plan import DevicePlan, RunPlan
-from lora_cli.plan.schedule_part import resolve_schedule
+from lora_cli.plan.schedule_part import resolve_optimizer, resolve_schedule
 from lora_cli.recipe.load import LoadedRecipe
 
 
@@ -32,10 +32,11 @@ def resolve_plan(loaded: LoadedRecipe, facts: Facts) -> RunPlan:
 def _plan(inputs: Inputs, reasons: Reasons) -> RunPlan:
     recipe, facts = inputs.recipe, inputs.facts
     model = resolve_model(inputs, reasons)
-    adapter = resolve_adapter(inputs, reasons)
+    schedule = resolve_schedule(inputs, reasons)
+    optimizer = resolve_optimizer(inputs, schedule.learning_rate, reasons)
+    adapter = resolve_adapter(inputs, schedule.steps, optimizer, reasons)
     quantization = resolve_quantization(inputs, model.dtype, reasons)
     data = resolve_data(inputs, reasons)
-    schedule = resolve_schedule(inputs, reasons)
     evaluation = resolve_evaluation(inputs, schedule, reasons)
     device = _device(facts.machine, reasons)
     reasons.take("seed", value=recipe.seed)
@@ -47,7 +48,7 @@ def _plan(inputs: Inputs, reasons: Reasons) -> RunPlan:
         data=data,
         evaluation=evaluation,
         schedule=schedule,
-        optimizer=recipe.training.optimizer,
+        optimizer=optimizer,
         device=device,
         seed=recipe.seed,
         run_dir=str(facts.run_dir),

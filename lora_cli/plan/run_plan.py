@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lora_cli.adapters import AdapterSpec
+from lora_cli.facts.dataset import TokenFacts
 from lora_cli.files import sha256_of_text
 from lora_cli.optimizers import OptimizerSpec
 from lora_cli.quantization import QuantizationSpec
@@ -50,6 +51,7 @@ class ModelPlan(PlanPart):
     parameters: int
     context_length: int | None
     tied_embeddings: bool
+    heads: tuple[str, ...]
     tokenizer_sha256: str
     chat_template_sha256: str | None
     dtype: DType
@@ -59,10 +61,9 @@ class ModelPlan(PlanPart):
 
 
 class AdapterPlan(PlanPart):
-    """The adapter: the recipe's fields with alpha filled in, and what they come to here."""
+    """The adapter: the recipe's fields, all of them filled in, and what they come to here."""
 
     spec: AdapterSpec
-    scaling: float
     modules: tuple[str, ...]
     peft_names: tuple[str, ...]
     trainable_parameters: int
@@ -83,26 +84,12 @@ class SourcePlan(PlanPart):
     """`line: reason` of each row that is not used."""
 
 
-class TokensPlan(PlanPart):
-    """Counts over rows after truncation."""
-
-    rows: int
-    total: int
-    supervised: int
-    truncated_rows: int
-    cut_tokens: int
-    median: int
-    percentile_95: int
-    longest: int
-    rows_with_end: int
-
-
 class DataPlan(PlanPart):
     """The rows to train on."""
 
     sources: tuple[SourcePlan, ...]
     max_length: int
-    train: TokensPlan
+    train: TokenFacts
 
 
 class AnswersPlan(PlanPart):
@@ -118,7 +105,7 @@ class EvaluationPlan(PlanPart):
 
     source: SourcePlan | None
     split: float | None
-    tokens: TokensPlan
+    tokens: TokenFacts
     every_steps: int
     batch_size: int
     patience: int | None

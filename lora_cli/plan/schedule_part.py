@@ -1,19 +1,23 @@
-"""The plan's steps and learning rate."""
+"""The plan's steps, learning rate and optimizer."""
 
 from __future__ import annotations
 
 import math
 
+from lora_cli.adapters.qlora import Qlora
+from lora_cli.optimizers import OptimizerSpec
+from lora_cli.optimizers.adamw import AdamW
+from lora_cli.optimizers.bitsandbytes import BitsAndBytesAdamW
 from lora_cli.plan.inputs import Inputs
 from lora_cli.plan.reasons import Reasons
 from lora_cli.plan.run_plan import SchedulePlan
 from lora_cli.recipe.schema import TrainingSection
+from lora_cli.words import counted
 
 DEFAULT_EPOCHS = 3.0
 TAKEN_AS_WRITTEN = (
     "batch_size",
     "gradient_accumulation_steps",
-    "learning_rate",
     "scheduler",
     "warmup_ratio",
     "max_gradient_norm",
@@ -31,6 +35,7 @@ def resolve_schedule(inputs: Inputs, reasons: Reasons) -> SchedulePlan:
     steps_per_epoch = math.ceil(train.rows / rows_per_step)
     steps, epochs = _length(training, steps_per_epoch, reasons)
     warmup = math.ceil(steps * training.warmup_ratio)
+    learning_rate = _learning_rate(inputs, reasons)
     _note_training(training, reasons)
     reasons.note("training.warmup_steps", warmup, "warmup_ratio of the steps, rounded up")
     reasons.note("training.rows_per_step", rows_per_step, "batch × accumulation × processes")
@@ -40,6 +45,7 @@ def resolve_schedule(inputs: Inputs, reasons: Reasons) -> SchedulePlan:
         steps_per_epoch=steps_per_epoch,
         processes=processes,
         tokens_per_step=round(train.total / train.rows * min(rows_per_step, train.rows)),
+        learning_rate=learning_rate,
         warmup_steps=warmup,
         **{name: getattr(training, name) for name in TAKEN_AS_WRITTEN},
     )
@@ -50,17 +56,40 @@ def _length(training: TrainingSection, per_epoch: int, reasons: Reasons) -> tupl
     if training.steps is not None:
         epochs = training.steps / per_epoch
         reasons.take("training", "steps", value=training.steps)
-        reasons.note("training.epochs", epochs, f"{per_epoch} steps are one epoch")
+        reasons.note("training.epochs", epochs, f"an epoch is {counted(per_epoch, 'step')}")
         return training.steps, epochs
     epochs = DEFAULT_EPOCHS if training.epochs is None else training.epochs
     steps = max(1, round(epochs * per_epoch))
     reasons.take("training", "epochs", value=epochs)
-    reasons.note("training.steps", steps, f"{epochs:g} epochs of {per_epoch} steps")
+    passes = f"{counted(epochs, 'epoch')} of {counted(per_epoch, 'step')}"
+    reasons.note("training.steps", steps, passes)
     return steps, epochs
+
+
+def _learning_rate(inputs: Inputs, reasons: Reasons) -> float:
+    asked, spec = inputs.recipe.training.learning_rate, inputs.recipe.adapter
+    rate = spec.learning_rate if asked is None else asked
+    reasons.take("training", "learning_rate", value=rate, default=f"{spec.variant}'s default")
+    return rate
 
 
 def _note_training(training: TrainingSection, reasons: Reasons) -> None:
     for name in TAKEN_AS_WRITTEN:
         reasons.take("training", name, value=getattr(training, name))
-    for name, value in training.optimizer.model_dump().items():
-        reasons.take("training", "optimizer", name, value=value)
+
+
+def resolve_optimizer(inputs: Inputs, learning_rate: float, reasons: Reasons) -> OptimizerSpec:
+    """Return the optimizer, the variant's own if the recipe names none."""
+    asked, default = inputs.recipe.training.optimizer, "default"
+    if asked is None and isinstance(inputs.recipe.adapter, Qlora):
+        asked, default = BitsAndBytesAdamW(name="paged_adamw"), "qlora has a paged optimizer"
+    asked = asked or AdamW()
+    for name, value in asked.model_dump().items():
+        reasons.take("training", "optimizer", name, value=value, default=default)
+    if asked.paged and inputs.facts.machine.device == "cpu":
+        why = "on a CPU the state is plain memory"
+        reasons.note("training.optimizer.paging", "none", why)
+    rate_of_b = asked.rate_of_b(learning_rate)
+    if rate_of_b != learning_rate:
+        reasons.note("training.learning_rate_of_b", rate_of_b, "lora_plus_ratio × learning_rate")
+    return asked

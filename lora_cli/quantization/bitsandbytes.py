@@ -3,24 +3,67 @@
 NF4, FP4 and double quantization: Dettmers et al. 2023, arXiv 2305.14314, section 3.
 int8: Dettmers et al. 2022, arXiv 2208.07339.
 
-No module is named to be left out: the library then leaves out the output head, whatever its name
-is, and all that is tied to it; naming any would replace that list.
+The head is never quantized. transformers leaves it out by itself, but only where no module is named
+to be left out, and not every kind of head: so all are named, and none is left to it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from lora_cli.section import Section
 
 if TYPE_CHECKING:
     import torch
 
+Name = Annotated[str, Field(min_length=1)]
 
-class FourBit(Section):
-    """Each linear weight in 4 bits with a scale per block of 64; dequantised when used."""
+
+class Quantized(Section):
+    """Fields shared by the quantizations of bitsandbytes."""
 
     main_field = "method"
+
+    method: str
+    """How weights are held."""
+    full_precision_modules: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    """Modules that are not quantized, with all inside them: last names or the ends of full names,
+    such as `o_proj` or `layers.0`. The output head never is."""
+
+    def keeps(self, module: str) -> bool:
+        """Return whether the recipe keeps the module of this full name in full precision."""
+        return any(is_inside(module, name) for name in self.full_precision_modules)
+
+    def skipped(self, heads: Sequence[str]) -> list[str] | None:
+        """Return what transformers takes for `llm_int8_skip_modules`; None leaves it the choice.
+
+        That is for 4 bits too, in spite of its name.
+        """
+        return patterns((*self.full_precision_modules, *heads)) or None
+
+
+def is_inside(module: str, name: str) -> bool:
+    """Return whether the module of this full name is called `name`, or stands inside one that is.
+
+    Of a module called `a.b.c`, the names are `c`, `b.c` and `a.b.c`.
+    """
+    return f".{name}." in f".{module}."
+
+
+def patterns(names: Sequence[str]) -> list[str]:
+    """Return what `is_inside` looks for, as expressions that transformers matches from the start.
+
+    A bare name would be taken for the end of one: `proj` for that of `o_proj`.
+    """
+    return [rf"(.*\.)?{re.escape(name)}(\.|$)" for name in names]
+
+
+class FourBit(Quantized):
+    """Each linear weight in 4 bits with a scale per block of 64; dequantised when used."""
 
     method: Literal["nf4", "fp4"]
     """`nf4` (normal float, the better one for trained weights) or `fp4`."""
@@ -35,8 +78,8 @@ class FourBit(Section):
             return self
         return self.model_copy(update={"compute_dtype": dtype})
 
-    def load_kwargs(self, dtype: torch.dtype) -> dict[str, Any]:
-        """Return what `from_pretrained` needs to quantize the weights as it reads them."""
+    def load_kwargs(self, dtype: torch.dtype, heads: Sequence[str] = ()) -> dict[str, Any]:
+        """Return what `from_pretrained` needs to quantize all but `heads` as it reads weights."""
         import torch
         from transformers import BitsAndBytesConfig
 
@@ -47,8 +90,21 @@ class FourBit(Section):
                 bnb_4bit_quant_type=self.method,
                 bnb_4bit_use_double_quant=self.double_quantization,
                 bnb_4bit_compute_dtype=compute,
+                llm_int8_skip_modules=self.skipped(heads),
             )
         }
+
+    def requantized(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return what the base keeps of an (out, in) weight, in float32."""
+        from bitsandbytes import functional
+
+        packed, state = functional.quantize_4bit(
+            weight.contiguous(),
+            quant_type=self.method,
+            compress_statistics=self.double_quantization,
+        )
+        kept: torch.Tensor = functional.dequantize_4bit(packed, state)
+        return kept.float()
 
     def after_load(self, model: torch.nn.Module) -> None:
         """Keep the weights in the layout that has a backward.
@@ -63,10 +119,8 @@ class FourBit(Section):
                 module.support_avx512bf16_for_cpu = False
 
 
-class EightBit(Section):
+class EightBit(Quantized):
     """Each linear weight in int8 with a scale per row; outlier columns are computed apart."""
-
-    main_field = "method"
 
     method: Literal["int8"]
     """8-bit integers."""
@@ -75,11 +129,40 @@ class EightBit(Section):
         """Return it as it is: nothing is left open."""
         return self
 
-    def load_kwargs(self, _dtype: torch.dtype) -> dict[str, Any]:
-        """Return what `from_pretrained` needs to quantize the weights as it reads them."""
+    def load_kwargs(self, _dtype: torch.dtype, heads: Sequence[str] = ()) -> dict[str, Any]:
+        """Return what `from_pretrained` needs to quantize all but `heads` as it reads weights."""
         from transformers import BitsAndBytesConfig
 
-        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+        skipped = self.skipped(heads)
+        config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
+        return {"quantization_config": config}
 
-    def after_load(self, _model: torch.nn.Module) -> None:
-        """Do nothing: int8 layers keep one layout."""
+    def requantized(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return what the base keeps of an (out, in) weight, in float32."""
+        from bitsandbytes import functional
+
+        packed, scale, _outliers = functional.int8_vectorwise_quant(weight.half().contiguous())
+        kept: torch.Tensor = functional.int8_vectorwise_dequant(packed, scale)
+        return kept.float()
+
+    def after_load(self, model: torch.nn.Module) -> None:
+        """Let each layer keep its scales when its weight is replaced.
+
+        On a CPU, peft's DoRA puts a copy of the weight in its place after every product. The copy
+        comes without the scales, which the layer took over at its first product, and at the next
+        one the layer would take over none.
+        """
+        from bitsandbytes.nn import Linear8bitLt
+
+        for module in model.modules():
+            if isinstance(module, Linear8bitLt):
+                module.register_forward_pre_hook(_give_scales_back)
+
+
+def _give_scales_back(layer: Any, _inputs: tuple[Any, ...]) -> None:
+    """Give the weight the scales that the layer holds, if it is about to ask the weight for them.
+
+    A weight whose `CB` is set makes the layer take over `CB` and `SCB` (the scales) from it.
+    """
+    if layer.weight.CB is not None and layer.weight.SCB is None:
+        layer.weight.SCB = layer.state.SCB

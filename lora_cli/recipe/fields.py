@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import Discriminator
 from pydantic.fields import FieldInfo
@@ -101,7 +102,16 @@ def is_tagged(path: KeyPath) -> bool:
     return info is not None and (
         info.discriminator is not None
         or any(isinstance(item, Discriminator) for item in info.metadata)
+        or _has_tagged_member(info.annotation)
     )
+
+
+def _has_tagged_member(annotation: Any) -> bool:
+    """Return whether the annotation is a tagged union or None; the items of a list are not it."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return False
+    metadata = [getattr(each, "__metadata__", ()) for each in get_args(annotation)]
+    return any(isinstance(item, Discriminator) for items in metadata for item in items)
 
 
 def members(sections: Sequence[type[Section]]) -> dict[str, type[Section]]:

@@ -33,6 +33,7 @@ FOREIGN_NAMES = _by_word({
     "adapter.variant": """adapter_type finetuning_type fine_tune_type peft_type peft_method
         tuner_type train_type sft_type tuner
         adapter.type adapter.name adapter.method adapter.kind""",
+    "adapter.variant: qlora": "qlora",
     "adapter.variant: rslora": "use_rslora peft_use_rslora rslora",
     "adapter.rank": "r lora_r lora_rank lora_dim",
     "adapter.alpha": "lora_alpha",
@@ -45,13 +46,15 @@ FOREIGN_NAMES = _by_word({
         peft_layers_to_transform layers_pattern exclude_modules""",
     "quantization": """quantization_bit quant_bits q_bits bits quantize quantization_config
         bnb_config bnb""",
-    "quantization: nf4": "load_in_4bit use_4bit qlora",
+    "quantization: nf4": "load_in_4bit use_4bit",
     "quantization: int8": "load_in_8bit use_8bit",
     "quantization.method": """quant_method quantization_method quantization_type quant_type
         bnb_4bit_quant_type quantization.type quantization.name quantization.kind""",
     "quantization.double_quantization":
         "bnb_4bit_use_double_quant use_double_quant double_quant use_nested_quant",
     "quantization.compute_dtype": "bnb_4bit_compute_dtype",
+    "quantization.full_precision_modules":
+        "llm_int8_skip_modules modules_to_not_convert skip_modules",
     "dataset": "datasets data train_dataset train_datasets dataset_mixture",
     "dataset.path": """train_file train_files train_path train_data data_path data_file data_files
         data_dir dataset_path dataset_dir dataset_name json_path source file_name jsonl
@@ -88,6 +91,8 @@ FOREIGN_NAMES = _by_word({
     "training.optimizer.beta1": "adam_beta1 beta_1 betas",
     "training.optimizer.beta2": "adam_beta2 beta_2",
     "training.optimizer.epsilon": "adam_epsilon adam_eps eps",
+    "training.optimizer.lora_plus_ratio":
+        "loraplus_lr_ratio lora_plus_lr_ratio lora_plus loraplus use_loraplus",
     "training.save_steps": """saves_per_epoch save_every save_every_n_steps save_interval save_freq
         checkpointing_steps checkpoint_every""",
     "training.keep_checkpoints": "save_total_limit keep_last_n_checkpoints max_checkpoints",

@@ -37,8 +37,11 @@ FOREIGN_VALUES: Mapping[str, Mapping[str, str]] = {
         "linear": "polynomial linear_decay",
     },
     "training.optimizer.name": {
-        "adamw": """adam adamw_torch adamw_torch_fused adamw_hf adamw_8bit adamw_bnb_8bit
-            paged_adamw_8bit paged_adamw_32bit paged_adamw torch.optim.adamw""",
+        "adamw": "adam adamw_torch adamw_torch_fused adamw_hf torch.optim.adamw",
+        "adamw_8bit": "adamw_bnb_8bit adamw8bit bnb.optim.adamw8bit",
+        "paged_adamw": "paged_adamw_32bit pagedadamw pagedadamw32bit bnb.optim.pagedadamw",
+        "paged_adamw_8bit": "pagedadamw8bit bnb.optim.pagedadamw8bit",
+        "lora_fa": "lorafa",
     },
     "evaluation.answers.metric": {"exact_match": "accuracy em exact match", "json_fields": "json"},
 }
@@ -46,7 +49,6 @@ FOREIGN_VALUES: Mapping[str, Mapping[str, str]] = {
 
 VALUE_NOTES: Mapping[str, Mapping[str, str]] = {
     "adapter.variant": {
-        "for QLoRA write `adapter: lora` and `quantization: nf4`": "qlora",
         "not part of this version": "dora qdora adalora loftq loha lokr ia3 vera oft",
         "only adapters are trained": "full freeze none false no off",
     },

@@ -21,10 +21,15 @@ def recipe_json_schema() -> str:
 
 
 def _require_main_fields(definitions: dict[str, Any]) -> None:
-    """Require the field that tells a family's members apart: an editor then knows which it is."""
+    """Require the field that tells a family's members apart: an editor then knows which it is.
+
+    A member that need not be named is the one exception.
+    """
     for section in all_sections():
         for name in section.model_fields:
             for member in members(sections_under((section,), name)).values():
+                if member.is_default:
+                    continue
                 mapping = definitions[member.__name__]["anyOf"][-1]
                 required = mapping.get("required", [])
                 mapping["required"] = list(dict.fromkeys([member.main_field, *required]))

@@ -90,6 +90,8 @@ class KeyReader:
         node = self._section(node, path, tuple(dict.fromkeys(family.values())))
         named = node.get(main)
         chosen = named if isinstance(named, str) and named in family else ""
+        if main not in node:
+            chosen = next((name for name, each in family.items() if each.is_default), "")
         if chosen:
             self._note_keys_of_others(node, path, chosen, family)
         elif main not in node:

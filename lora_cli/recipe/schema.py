@@ -13,9 +13,7 @@ from pydantic import BeforeValidator, Field
 from lora_cli.adapters import AdapterSpec
 from lora_cli.formats import FormatName
 from lora_cli.optimizers import OptimizerSpec
-from lora_cli.optimizers.adamw import AdamW
 from lora_cli.quantization import QuantizationSpec
-from lora_cli.quantization.none import Unquantized
 from lora_cli.section import Section
 
 Text = Annotated[str, Field(min_length=1)]
@@ -84,8 +82,9 @@ class TrainingSection(Section):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
     """Gradients with a larger norm are scaled down to it."""
-    optimizer: OptimizerSpec = Field(default_factory=AdamW)
-    """The optimizer, by name or with its settings."""
+    optimizer: OptimizerSpec | None = None
+    """The optimizer, by name or with its settings; `adamw` if left out, `paged_adamw` for the
+    variant `qlora`."""
     save_steps: PositiveInt = 200
     """Steps between checkpoints; one is always written at the end."""
     keep_checkpoints: PositiveInt = 2
@@ -147,8 +146,9 @@ class Recipe(Section):
     """The base model: its name, or a mapping."""
     adapter: AdapterSpec
     """The adapter: its variant, or a mapping."""
-    quantization: QuantizationSpec = Field(default_factory=Unquantized)
-    """How the base's weights are held: `none`, `nf4`, `fp4`, `int8`, or a mapping."""
+    quantization: QuantizationSpec | None = None
+    """How the base's weights are held: `none`, `nf4`, `fp4`, `int8`, or a mapping. `none` if left
+    out, `nf4` for the variant `qlora`."""
     dataset: Annotated[
         tuple[DatasetSection, ...],
         Field(strict=False, min_length=1),

@@ -30,3 +30,8 @@ def role_of(name: str) -> Role:
     if _MLP_LEAF.fullmatch(leaf) or _MLP.search(name):
         return "mlp"
     return "other"
+
+
+def layer_of(name: str) -> int | None:
+    """Return the number of the layer that a module lies in: the first number in its name."""
+    return next((int(part) for part in name.split(".") if part.isdecimal()), None)

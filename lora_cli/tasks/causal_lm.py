@@ -85,8 +85,12 @@ def score(model: torch.nn.Module, batch: Batch) -> Scored:
 
 
 def _logits(model: Any, batch: Batch, columns: torch.Tensor) -> torch.Tensor:
-    """Return logits of shape (rows, len(columns), vocabulary)."""
+    """Return logits of shape (rows, len(columns), vocabulary).
+
+    Columns are counted from the end: an adapter may put virtual tokens in front of a row.
+    """
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    columns = columns - batch.input_ids.shape[1]
     logits: torch.Tensor
     if _keeps_logits(model):
         logits = model(**inputs, use_cache=False, logits_to_keep=columns).logits

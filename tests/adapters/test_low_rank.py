@@ -15,8 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from lora_cli.adapters import AdapterSpec
 from lora_cli.adapters.lora import Lora
-from lora_cli.adapters.low_rank import LowRankSpec, TargetRegex
+from lora_cli.adapters.low_rank import LowRankSpec
 from lora_cli.adapters.rslora import RsLora
+from lora_cli.adapters.targeted import TargetRegex
+from tests.helpers.settings import setting
 
 TinyModel = Callable[[str], Path]
 SPECS: TypeAdapter[Any] = TypeAdapter(AdapterSpec)
@@ -51,12 +53,12 @@ def test_the_scaling_of_16_at_rank_8() -> None:
     ("rank", "count"), [(4, 32_768), (8, 65_536), (16, 131_072), (64, 524_288)]
 )
 def test_the_parameters_of_a_square_layer(rank: int, count: int) -> None:
-    assert Lora(rank=rank).trainable_parameters(4096, 4096) == count
-    assert RsLora(rank=rank).trainable_parameters(4096, 4096) == count
+    assert Lora(rank=rank).trainable_parameters(setting((4096, 4096))) == count
+    assert RsLora(rank=rank).trainable_parameters(setting((4096, 4096))) == count
 
 
 def test_the_parameters_of_a_layer_that_is_not_square() -> None:
-    assert Lora(rank=3).trainable_parameters(5, 7) == 3 * 5 + 7 * 3
+    assert Lora(rank=3).trainable_parameters(setting((5, 7))) == 3 * 5 + 7 * 3
 
 
 def test_defaults() -> None:
@@ -83,7 +85,7 @@ def test_peft_builds_what_the_spec_says(tiny_model: TinyModel, spec: LowRankSpec
     assert layer.lora_A["default"].weight.shape == (4, 32)
     assert layer.lora_B["default"].weight.abs().max() == 0
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    expected = 2 * (spec.trainable_parameters(32, 32) + spec.trainable_parameters(64, 32))
+    expected = spec.trainable_parameters(setting(*2 * [(32, 32), (64, 32)]))
     assert sum(parameter.numel() for parameter in trained.values()) == expected
     assert all("lora_" in name for name in trained), "biases and norms stay frozen"
     torch.nn.init.ones_(layer.lora_A["default"].weight)

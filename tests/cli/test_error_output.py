@@ -45,6 +45,18 @@ def test_the_number_of_problems(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert len([line for line in lines if "is wrong" in line]) == MOST_SHOWN
 
 
+def test_a_problem_that_stands_for_several_counts_as_many(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    many = Problem(Where("rows.jsonl"), "490 more rows cannot be used", count=490)
+    lines = shown(capsys, *[Problem(Where("rows.jsonl"), "is bad")] * 10, many)
+    assert lines[0] == "the recipe is not valid: 500 problems"
+    assert lines[-1] == "rows.jsonl: 490 more rows cannot be used"
+    lines = shown(capsys, *[Problem(Where("x"), "is wrong")] * (MOST_SHOWN + 1), many)
+    assert lines[0] == f"the recipe is not valid: {MOST_SHOWN + 491} problems"
+    assert lines[-1] == "… and 491 more"
+
+
 def test_a_problem_without_a_place(capsys: pytest.CaptureFixture[str]) -> None:
     show_error(PlanError("no room for this", hint="take less"))
     expected = "the recipe cannot be planned\nno room for this\n    → take less\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from lora_cli.plan.run_plan import RunPlan
 from lora_cli.recipe.load import load_recipe
 
 WriteRecipe = Callable[..., Path]
+ONE_ROW = {"path": "rows.jsonl", "max_rows": 1}
 
 
 @pytest.fixture
@@ -31,14 +33,40 @@ def test_the_summary_says_what_will_be_trained(plan: RunPlan) -> None:
         "lora, rank 4, alpha 8, scaling 2",
         "4,096 trainable",
         "14: 2 q_proj, 2 k_proj",
-        "24 rows, messages",
+        "(24 rows, messages)",
+        "training      18 rows, ",
         "supervised",
-        "6 rows (25% split)",
-        "4 steps",
+        "6 rows (25% split) every 4 steps",
+        "4 steps, 0.8 epochs, of 4 rows (4 × 1)",
+        "after 1 warm-up step",
         "cosine",
         plan.run_dir,
     ):
         assert piece in summary
+
+
+def test_one_of_each_is_said_in_the_singular(recipe_file: WriteRecipe) -> None:
+    training = {"steps": 1, "batch_size": 1}
+    plan = make_plan(load_recipe(recipe_file(dataset=ONE_ROW, training=training)))
+    text = io.StringIO()
+    show_summary(plan, Console(file=text, highlight=False))
+    summary = text.getvalue()
+    assert "(1 row, messages)" in summary
+    assert "1 step, 1 epoch, of 1 row (1 × 1)" in summary
+    assert not re.search(r"\b1 \w+s\b", summary)
+
+
+def test_a_run_that_is_there_already_is_told(
+    recipe_file: WriteRecipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = load_recipe(recipe_file())
+    make_and_show_plan(loaded, as_json=False)
+    assert "holds a run already" not in capsys.readouterr().out
+    folder = Path(make_plan(loaded).run_dir)
+    folder.mkdir()
+    (folder / "plan.json").touch()
+    make_and_show_plan(loaded, as_json=False)
+    assert f"warning: {folder}: holds a run already (--resume" in capsys.readouterr().out
 
 
 def test_a_pipe_gets_one_line_a_value_however_long(plan: RunPlan) -> None:

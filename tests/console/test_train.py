@@ -14,6 +14,7 @@ from lora_cli.events import (
     Evaluated,
     RunStarted,
     Stage,
+    StartsDone,
     StepDone,
     StoppedEarly,
 )
@@ -74,6 +75,27 @@ def test_every_other_event_is_told() -> None:
     assert "checkpoint runs/x/checkpoints/step-000002" in output
     assert "stopped early at step 9" in output
     assert output.count("base: ") == 1
+
+
+def test_a_start_is_one_plain_line_when_it_is_done() -> None:
+    output = plain(*(StartsDone(done, 3) for done in (1, 2, 3)))
+    assert output == "the adapter's start: 3 modules\n"
+
+
+def test_a_start_grows_on_a_terminal_and_leaves_one_line() -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=80, highlight=False)
+    with TrainingView(console) as view:
+        view(StartsDone(1, 2))
+        view._live.refresh()
+        growing = text.getvalue()
+        view(StartsDone(2, 2))
+        view._live.refresh()
+        done = text.getvalue().removeprefix(growing)
+    assert "module 1/2" in growing
+    assert "━" in growing
+    assert "the adapter's start: 2 modules" in done
+    assert "module 2/2" not in done
 
 
 def test_a_terminal_shows_one_panel_that_is_gone_at_the_end() -> None:

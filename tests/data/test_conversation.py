@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_cli.data.conversation import render_pieces
+from lora_cli.errors import PlanError, Where
+from lora_cli.facts.tokenizer import load_tokenizer
 from lora_cli.formats import Message, RowProblemError
 from tests.helpers.tiny_models import make_tokenizer
 from tests.helpers.tokenizers import INSTRUCT_TEMPLATE, byte_tokenizer
@@ -80,13 +84,42 @@ def test_a_template_that_leaves_the_answer_out() -> None:
         ("{{ raise_exception('System role not supported') }}", "System role not supported"),
         ("{{ messages[0]['content'] + 1 }}", "can only concatenate str"),
         ("{{ 1 / 0 }}", "division by zero"),
-        ("{% for %}", "Expected an expression"),
         ("{{ unknown.field }}", "'unknown' is undefined"),
     ],
 )
 def test_a_template_that_fails_says_why(template: str, reason: str) -> None:
     with pytest.raises(RowProblemError, match=f"the chat template refuses it: .*{reason}"):
         render_pieces(byte_tokenizer(template=template), turns("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("template", "line", "reason"),
+    [
+        ("a\n{% for %}", 2, "Expected an expression, got 'end of statement block'"),
+        ("{{ messages | no_such_filter }}", 1, "No filter named 'no_such_filter'."),
+    ],
+)
+def test_a_template_that_is_no_jinja_is_not_the_rows_fault(
+    tmp_path: Path, template: str, line: int, reason: str
+) -> None:
+    byte_tokenizer(template=template).save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(tmp_path, trust_remote_code=False)
+    with pytest.raises(PlanError) as caught:
+        render_pieces(tokenizer, turns("a", "b"))
+    (problem,) = caught.value.problems
+    assert problem.where == Where(str(tmp_path / "chat_template.jinja"), line)
+    assert problem.message == f"the chat template is not valid Jinja: {reason}"
+    assert problem.hint.startswith("mend the template")
+
+
+def test_a_broken_template_in_the_tokenizers_config(tmp_path: Path) -> None:
+    byte_tokenizer(template="a\n{% for %}").save_pretrained(tmp_path, save_jinja_files=False)
+    tokenizer = load_tokenizer(tmp_path, trust_remote_code=False)
+    with pytest.raises(PlanError) as caught:
+        render_pieces(tokenizer, turns("a", "b"))
+    (problem,) = caught.value.problems
+    assert problem.where == Where(str(tmp_path / "tokenizer_config.json"))
+    assert problem.message.startswith("line 2 of the chat template is not valid Jinja: Expected an")
 
 
 def test_a_template_that_knows_no_system_role_drops_nothing_silently() -> None:

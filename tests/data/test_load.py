@@ -141,6 +141,6 @@ def test_a_split_of_the_loaded_rows(tmp_path: Path) -> None:
 
 
 def test_a_split_that_leaves_nothing_to_train_on(tmp_path: Path) -> None:
-    message = "evaluation.split: a share of 0.5 of 1 rows leaves nothing to train on"
+    message = "evaluation.split: a share of 0.5 of 1 row leaves nothing to train on"
     with pytest.raises(PlanError, match=message):
         load(tmp_path, pairs(1), split=0.5)

@@ -62,7 +62,7 @@ def test_a_byte_order_mark_is_not_part_of_the_first_row(read: Read) -> None:
         (b"true", 0, "a row is a mapping of columns, not true or false"),
         (b"null", 0, "a row is a mapping of columns, not null"),
         (b'{"a":' + b"[" * 100_000, 0, "not JSON that can be read: it is nested too deeply"),
-        (b'{"a": ' + b"9" * 5000 + b"}", 0, "not JSON: Exceeds the limit"),
+        (b'{"a": -' + b"9" * 6000 + b"}", 0, "not JSON: a number of 6,000 digits is too long"),
     ],
 )
 def test_a_line_that_is_no_row_says_why(read: Read, line: bytes, column: int, reason: str) -> None:

@@ -97,6 +97,7 @@ def test_ten_bad_rows_are_listed_and_the_rest_counted(path: Path) -> None:
     problems = problems_of(path)
     assert [problem.where.line for problem in problems] == [*range(2, 12), 0]
     assert problems[-1].message == "3 more rows cannot be used"
+    assert sum(problem.count for problem in problems) == 13
     assert [bool(problem.hint) for problem in problems] == [False] * 10 + [True]
 
 

@@ -100,7 +100,7 @@ def test_plain_peft_gives_the_logits_of_the_model_in_memory(
         torch.nn.init.normal_(parameter, std=0.2)
     tokenizer = planned_tokenizer(plan)
     write_adapter(
-        tmp_path / "adapter", trained.model, tokenizer=tokenizer, plan=plan, weights=weights
+        tmp_path / "adapter", trained.adapter, tokenizer=tokenizer, plan=plan, weights=weights
     )
     ours = logits(trained.model.eval())
     base = AutoModelForCausalLM.from_pretrained(plan.model.folder, dtype=torch.float32)
@@ -141,7 +141,7 @@ def test_a_hub_base_keeps_its_name_and_revision(
     )
     write_adapter(
         tmp_path / "adapter",
-        trained.model,
+        trained.adapter,
         tokenizer=planned_tokenizer(plan),
         plan=plan.model_copy(update={"model": hub}),
         weights=weights,

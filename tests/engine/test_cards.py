@@ -74,7 +74,7 @@ def test_the_card_says_base_data_plan_and_figures(finished: Finished, card: str)
         f"{plan.adapter.trainable_parameters:,}",
         "rows.jsonl (24 of 24 rows",
         plan.data.sources[0].sha256,
-        "6 steps of 4 × 1 rows, learning rate 0.02, cosine, 1 warm-up steps (3.0%), seed 0",
+        "6 steps of 4 rows (4 × 1), learning rate 0.02, cosine, 1 warm-up step (3.0%), seed 0",
         f"{result.final_loss:.4f}",
         f"{result.best_evaluation_loss:.4f} at step {result.best_step} (this adapter)",
         plan.digest,

@@ -13,6 +13,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, get_scheduler
 
+from lora_cli.adapters.lora import Lora
 from lora_cli.engine import checkpoint as module
 from lora_cli.engine.checkpoint import (
     State,
@@ -26,7 +27,7 @@ from lora_cli.engine.checkpoint import (
 from lora_cli.engine.progress import Progress
 from lora_cli.engine.update import Trainables
 from lora_cli.errors import RunError
-from lora_cli.model.adapter import adapter_state
+from lora_cli.model.adapter import AttachedAdapter
 from tests.helpers.runs import PLAIN_PEFT
 
 pytestmark = PLAIN_PEFT
@@ -44,7 +45,8 @@ def make(tiny_model: TinyModel) -> Make:
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=0.1)
         scheduler = get_scheduler("cosine", optimizer, 2, 10)
-        return Trainables(model, optimizer, scheduler, torch.amp.GradScaler("cpu"))
+        adapter = AttachedAdapter(model, Lora(rank=rank))
+        return Trainables(model, adapter, optimizer, scheduler, torch.amp.GradScaler("cpu"))
 
     return trainables
 
@@ -71,7 +73,7 @@ def flat(state: Any) -> list[Any]:
 
 def everything(trained: Trainables) -> list[Any]:
     parts = (trained.optimizer, trained.scheduler, trained.scaler)
-    return flat([adapter_state(trained.model), *(part.state_dict() for part in parts)])
+    return flat([trained.adapter.state(), *(part.state_dict() for part in parts)])
 
 
 def draws() -> list[float]:
@@ -87,7 +89,7 @@ def test_what_is_saved_comes_back(tmp_path: Path, make: Make) -> None:
     trained = make()
     learn(trained, 3)
     random.gauss()  # leaves a second value waiting
-    best = {name: tensor + 1 for name, tensor in adapter_state(trained.model).items()}
+    best = {name: tensor + 1 for name, tensor in trained.adapter.state().items()}
     progress = Progress(step=3, loss=0.1 + 0.2, best_loss=1 / 3, best_step=2, tokens=7, seconds=0.3)
     before, numbers = everything(trained), draws()
     saved = save_checkpoint(tmp_path, trained, State(progress, best), digest="d")

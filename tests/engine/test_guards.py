@@ -119,8 +119,8 @@ def watch_weights(monkeypatch: pytest.MonkeyPatch, live: list[torch.Tensor]) -> 
 
     build = module.build_trainables
 
-    def note(*arguments: Any) -> Any:
-        trained = build(*arguments)
+    def note(*arguments: Any, **options: Any) -> Any:
+        trained = build(*arguments, **options)
         live.extend(trained.parameters())
         return trained
 

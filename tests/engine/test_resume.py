@@ -156,7 +156,10 @@ def test_a_changed_plan_is_refused_with_the_fields_that_differ(
     changed = make(tmp_path, tiny_model, training=training)
     with pytest.raises(PlanError) as caught:
         train(changed, resume=True)
-    assert "different: schedule.learning_rate, schedule.max_gradient_norm" in str(caught.value)
+    assert (
+        "different: training.learning_rate, training.max_gradient_norm; "
+        "in the plan: schedule.learning_rate, schedule.max_gradient_norm"
+    ) in str(caught.value)
 
 
 def test_changed_rows_are_refused_by_name(tmp_path: Path, tiny_model: TinyModel) -> None:

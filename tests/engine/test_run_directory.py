@@ -44,7 +44,7 @@ def test_an_absent_or_empty_place_is_free(plan: RunPlan, folder: Path) -> None:
 def test_a_file_is_no_run_directory(plan: RunPlan, folder: Path) -> None:
     folder.write_text("")
     for overwrite in (False, True):
-        assert "is a file, not a run directory" in str(refusal(plan, overwrite=overwrite))
+        assert f"{folder} is a file" in str(refusal(plan, overwrite=overwrite))
 
 
 def test_a_foreign_folder_is_never_touched(plan: RunPlan, folder: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_foreign_folder_is_never_touched(plan: RunPlan, folder: Path) -> None:
     (folder / "thesis.tex").touch()
     for overwrite in (False, True):
         message = str(refusal(plan, overwrite=overwrite))
-        assert f"{folder}: is not empty and is not a run of loracli" in message
+        assert f"{folder} cannot be a run directory: it is not empty" in message
     assert (folder / "thesis.tex").exists()
 
 

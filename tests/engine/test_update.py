@@ -11,10 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from lora_cli.adapters.lora import Lora
 from lora_cli.engine import update as module
 from lora_cli.engine.runtime import Runtime
 from lora_cli.engine.update import StepBatches, Trainables, update
 from lora_cli.errors import GuardTrippedError
+from lora_cli.model.adapter import AttachedAdapter
 from lora_cli.tasks.causal_lm import Batch, Scored, collate
 
 CPU = torch.device("cpu")
@@ -52,7 +54,9 @@ def trainables(*, scaler: torch.amp.GradScaler | None = None, rate: float = 0.5)
     model = Bigrams()
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (step + 1))
-    return Trainables(model, optimizer, scheduler, scaler or torch.amp.GradScaler(enabled=False))
+    adapter = AttachedAdapter(model, Lora())
+    scaler = scaler or torch.amp.GradScaler(enabled=False)
+    return Trainables(model, adapter, optimizer, scheduler, scaler)
 
 
 @pytest.fixture

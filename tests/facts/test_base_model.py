@@ -18,6 +18,7 @@ from lora_cli.facts.model_source import ModelSource
 from lora_cli.recipe.source import Source
 from lora_cli.targets.match import match_targets
 from tests.helpers.model_folders import TINY, config_folder, raw_config
+from tests.helpers.settings import setting
 
 TinyModel = Callable[[str], Path]
 ARCHITECTURES = ["llama", "tied_llama", "qwen2", "gpt2"]
@@ -36,9 +37,10 @@ def problem_of(folder: Path) -> tuple[str, str]:
 
 
 def trainable(base: BaseModelFacts, targets: Any, rank: int) -> int:
-    matched = match_targets(targets, base, Source("recipe.yaml"))
-    spec = Lora(rank=rank)
-    return sum(spec.trainable_parameters(m.in_features, m.out_features) for m in matched.modules)
+    spec = Lora(rank=rank, target_modules=targets)
+    matched = match_targets(spec, base, Source("recipe.yaml"))
+    shapes = [(module.in_features, module.out_features) for module in matched.modules]
+    return spec.trainable_parameters(setting(*shapes))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -101,6 +103,7 @@ def test_experts_that_share_a_tensor_are_named(tmp_path: Path) -> None:
     base = probe(folder)
     assert base.fused_experts == ("model.layers.0.mlp.experts", "model.layers.1.mlp.experts")
     assert not any("experts" in linear.name for linear in base.linears)
+    assert not any("experts" in name for name in base.shapes)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,7 @@ def test_experts_that_share_a_tensor_are_named(tmp_path: Path) -> None:
             "`LlamaForSequenceClassification` is not a causal language model",
         ),
         ("T5Config", {}, "`t5` is not a causal language model"),
-        ("ViTConfig", {}, "`vit` cannot be built as a causal language model: Unrecognized"),
+        ("ViTConfig", {}, "`vit` is not a causal language model"),
     ],
 )
 def test_a_model_that_does_not_continue_text(
@@ -152,13 +155,38 @@ def test_an_encoder_that_was_made_a_decoder_is_one(tmp_path: Path) -> None:
         {"model_type": "llama", "num_hidden_layers": None},
         {"model_type": "llama", "hidden_act": "no such function"},
         {"model_type": "llama", "rope_scaling": {"rope_type": "none such"}},
+        {"model_type": "llama", "vocab_size": 100, "pad_token_id": 257},
     ],
 )
 def test_a_garbled_config_is_an_error_that_says_where(tmp_path: Path, content: Any) -> None:
-    message, _ = problem_of(raw_config(tmp_path / "model", content))
-    assert str(tmp_path / "model") in message or "cannot be built as a causal" in message
+    message, hint = problem_of(raw_config(tmp_path / "model", content))
+    assert message.startswith(f"the config in {tmp_path / 'model'} ")
+    assert "config.json" in hint
+    assert "decoder" not in hint
     assert len(message) < 600
     assert "\n" not in message
+
+
+def test_values_that_do_not_go_together_are_told_in_the_librarys_words(tmp_path: Path) -> None:
+    config = {"model_type": "llama", "vocab_size": 100, "pad_token_id": 257}
+    message, hint = problem_of(raw_config(tmp_path, config))
+    assert message == (
+        f"the config in {tmp_path} builds no `llama`: Padding_idx must be within num_embeddings"
+    )
+    assert hint == "its values do not go together: mend config.json, or fetch it again"
+
+
+@pytest.mark.parametrize("classes", ["LlamaForCausalLM", 3, [], None])
+def test_class_names_that_are_no_list_are_not_looked_at(tmp_path: Path, classes: Any) -> None:
+    config = {**TINY, "model_type": "llama", "architectures": classes}
+    assert probe(raw_config(tmp_path, config)).architecture == "LlamaForCausalLM"
+
+
+def test_shapes_are_those_of_the_real_model(tiny_model: TinyModel) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model("tied_llama"))
+    real = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    assert probe(tiny_model("tied_llama")).shapes == real
+    assert "lm_head.weight" not in real, "tied to the embedding"
 
 
 def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:

@@ -127,6 +127,24 @@ def test_a_model_that_is_nowhere(tmp_path: Path, name: str) -> None:
     assert hint.startswith("a model is a hub id (owner/name), a folder, a .gguf file, or package:")
 
 
+@pytest.mark.parametrize("name", ["https://host/model", "s3://bucket/a.gguf", "hf:/owner/name"])
+def test_an_address_is_no_model(tmp_path: Path, name: str) -> None:
+    message, hint = problem_of(name, tmp_path)
+    assert message == f"`{name}` is an address; models are not read from addresses"
+    assert hint.startswith("a model is a hub id (owner/name), a folder, a .gguf file, or package:")
+
+
+@pytest.mark.parametrize(
+    "name", ["packge://weights/a.gguf", "package:/weights/a.gguf", "pakage:/x"]
+)
+def test_a_misspelt_package_address_is_set_right(tmp_path: Path, name: str) -> None:
+    message, hint = problem_of(name, tmp_path)
+    assert message.startswith(f"`{name}` is an address")
+    rest = name.partition(":")[2].lstrip("/")
+    assert hint.startswith(f"did you mean `package://{rest}`? a model is a hub id")
+    assert hint.endswith("package://module/file.gguf")
+
+
 def test_a_folder_that_holds_a_gguf_only(tmp_path: Path) -> None:
     (tmp_path / "b.gguf").touch()
     message, hint = problem_of(".", tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -34,6 +34,25 @@ def make_adapter(
             torch.nn.init.normal_(parameter, std=0.2)
     adapted.save_pretrained(folder, save_embedding_layers=False)
     return folder
+
+
+def make_peft_adapter(folder: Path, base: Path, config: PeftConfig, *, seed: int = 0) -> Path:
+    """Write an adapter of any method, with noise on all that it trains; return its folder."""
+    adapted = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config
+    )
+    torch.manual_seed(seed)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    adapted.save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
+def adapted_logits(base: Path, adapter: Path) -> torch.Tensor:
+    """Return the logits of base and adapter in plain peft, in float32."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return logits(PeftModel.from_pretrained(model, adapter).eval())
 
 
 def change_config(adapter: Path, **settings: Any) -> None:

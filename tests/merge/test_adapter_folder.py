@@ -77,8 +77,8 @@ def test_ranks_and_alphas_by_pattern_are_pefts_own(tmp_path: Path, tiny_model: T
             lambda t: t.update({A: torch.zeros(2, 32), B: torch.zeros(32, 2)}),
             f"`{MODULE}` has rank 2; its config says 4",
         ),
-        (lambda t: t[A].fill_(float("nan")), f"`{MODULE}` holds values that are not finite"),
-        (lambda t: t[B].fill_(float("inf")), f"`{MODULE}` holds values that are not finite"),
+        (lambda t: t[A].fill_(float("nan")), f"`{A}` holds values that are not finite"),
+        (lambda t: t[B].fill_(float("inf")), f"`{B}` holds values that are not finite"),
         (lambda t: t.clear(), "holds no pair of lora_A and lora_B"),
     ],
 )

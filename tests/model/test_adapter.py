@@ -13,10 +13,9 @@ from transformers import AutoModelForCausalLM
 from lora_cli.adapters import Lora, RsLora
 from lora_cli.errors import RunError
 from lora_cli.model.adapter import (
-    adapter_state,
+    AttachedAdapter,
     attach_adapter,
     enable_gradient_checkpointing,
-    load_adapter_state,
 )
 
 TinyModel = Callable[[str], Path]
@@ -35,6 +34,11 @@ def modules_named(base: Any, *leaves: str) -> list[str]:
 
 
 def attach(base: Any, *leaves: str, seed: int = 0, **fields: Any) -> Any:
+    """Return the model with a new adapter."""
+    return attached(base, *leaves, seed=seed, **fields).model
+
+
+def attached(base: Any, *leaves: str, seed: int = 0, **fields: Any) -> AttachedAdapter:
     return attach_adapter(
         base,
         Lora(rank=2, **fields),
@@ -61,7 +65,7 @@ def test_every_planned_module_is_adapted_and_no_other(
 def test_full_names_adapt_single_layers(tiny_model: TinyModel) -> None:
     names = ["model.layers.1.self_attn.q_proj", "model.layers.0.mlp.up_proj"]
     base = base_of(tiny_model("llama"))
-    model = attach_adapter(base, Lora(), peft_names=names, modules=names, seed=0)
+    model = attach_adapter(base, Lora(), peft_names=names, modules=names, seed=0).model
     assert sorted(model.base_model.targeted_module_names) == sorted(names)
 
 
@@ -102,7 +106,7 @@ def test_a_new_adapter_changes_nothing(tiny_model: TinyModel) -> None:
 def test_the_start_depends_on_the_seed_alone(tiny_model: TinyModel) -> None:
     def start(seed: int, noise: int) -> dict[str, torch.Tensor]:
         torch.manual_seed(noise)
-        return adapter_state(attach(base_of(tiny_model("llama")), "q_proj", seed=seed))
+        return attached(base_of(tiny_model("llama")), "q_proj", seed=seed).state()
 
     one, same, other = start(1, noise=5), start(1, noise=6), start(2, noise=5)
     assert all(one[name].equal(same[name]) for name in one)
@@ -115,7 +119,7 @@ def test_the_variants_scaling_reaches_the_layers(
 ) -> None:
     base = base_of(tiny_model("llama"))
     names = modules_named(base, "q_proj")
-    model = attach_adapter(base, spec, peft_names=["q_proj"], modules=names, seed=0)
+    model = attach_adapter(base, spec, peft_names=["q_proj"], modules=names, seed=0).model
     assert spec.scaling == scaling
     layers = [module for module in model.modules() if hasattr(module, "lora_A")]
     assert {layer.scaling["default"] for layer in layers} == {scaling}
@@ -187,8 +191,8 @@ def test_an_architecture_without_checkpointing_says_so(
 
 
 def test_the_state_is_a_copy_under_the_names_that_peft_saves(tiny_model: TinyModel) -> None:
-    model = attach(base_of(tiny_model("llama")), "q_proj")
-    state = adapter_state(model)
+    adapter = attached(base_of(tiny_model("llama")), "q_proj")
+    model, state = adapter.model, adapter.state()
     prefix = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
     assert prefix in state
     assert len(state) == 4
@@ -197,8 +201,8 @@ def test_the_state_is_a_copy_under_the_names_that_peft_saves(tiny_model: TinyMod
         for parameter in model.parameters():
             parameter.add_(1)
     assert state[prefix].equal(before)
-    load_adapter_state(model, state)
-    assert adapter_state(model)[prefix].equal(before)
+    adapter.load_state(state)
+    assert adapter.state()[prefix].equal(before)
 
 
 def test_the_state_asks_no_network_for_the_base(
@@ -210,15 +214,15 @@ def test_the_state_asks_no_network_for_the_base(
         raise AssertionError("the hub was asked")
 
     monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", ask)
-    model = attach(base_of(tiny_model("llama")), "q_proj")
-    model.peft_config["default"].base_model_name_or_path = "owner/model"
-    assert len(adapter_state(model)) == 4
+    adapter = attached(base_of(tiny_model("llama")), "q_proj")
+    adapter.model.peft_config["default"].base_model_name_or_path = "owner/model"
+    assert len(adapter.state()) == 4
 
 
 @pytest.mark.parametrize("change", ["missing", "foreign", "shape"])
 def test_a_state_that_does_not_fit_is_refused_whole(tiny_model: TinyModel, change: str) -> None:
-    model = attach(base_of(tiny_model("llama")), "q_proj")
-    state = {name: tensor + 1 for name, tensor in adapter_state(model).items()}
+    adapter = attached(base_of(tiny_model("llama")), "q_proj")
+    state = {name: tensor + 1 for name, tensor in adapter.state().items()}
     name = min(state)
     if change == "missing":
         del state[name]
@@ -227,8 +231,8 @@ def test_a_state_that_does_not_fit_is_refused_whole(tiny_model: TinyModel, chang
         state[name] = torch.zeros(2, 32)
     else:
         state[name] = torch.zeros(3, 32)
-    before = adapter_state(model)
+    before = adapter.state()
     with pytest.raises(RunError, match=f"adapter tensors do not fit: 1 in all, the first `{name}`"):
-        load_adapter_state(model, state)
-    after = adapter_state(model)
+        adapter.load_state(state)
+    after = adapter.state()
     assert all(after[name].equal(before[name]) for name in before)

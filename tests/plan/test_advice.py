@@ -34,6 +34,28 @@ def warnings_of(probed: Probed) -> Callable[..., tuple[str, ...]]:
 WarningsOf = Callable[..., tuple[str, ...]]
 
 
+@pytest.mark.parametrize(
+    ("adapter", "method", "told"),
+    [
+        ({"variant": "pissa"}, "nf4", True),
+        ({"variant": "olora"}, "int8", True),
+        ({"variant": "pissa"}, "none", False),
+        ({"variant": "loftq", "iterations": 2}, "fp4", True),
+        ({"variant": "loftq"}, "fp4", False),
+        ({"variant": "lora"}, "nf4", False),
+    ],
+)
+def test_a_base_of_its_own_is_announced(
+    warnings_of: WarningsOf, adapter: dict[str, Any], method: str, told: bool
+) -> None:
+    warnings = warnings_of(adapter={**adapter, "rank": 4}, quantization=method)
+    expected = (
+        f"{adapter['variant']} quantizes other weights than the model's: the run writes its "
+        f"{method} base beside the adapter, which works on no other"
+    )
+    assert (expected in warnings) is told
+
+
 def test_a_sound_recipe_is_not_talked_over(warnings_of: WarningsOf) -> None:
     assert warnings_of() == ()
 
@@ -43,11 +65,12 @@ def test_a_sound_recipe_is_not_talked_over(warnings_of: WarningsOf) -> None:
     [
         (
             ["adapter.alpha=16"],
-            "alpha is 16 at rank 4: without rank-stabilised scaling 2·rank = 8 is the usual choice",
+            "alpha is 16 at rank 4: without rank-stabilised scaling 8 is lora's usual choice",
         ),
         (
             ["training.learning_rate=6e-4"],
-            "a learning rate of 0.0006 is over 5e-4: watch for a jump in the loss",
+            "a learning rate of 0.0006 is over 0.0005, which is high for lora: "
+            "watch for a jump in the loss",
         ),
         (
             ["adapter.target_modules=attention"],
@@ -61,7 +84,7 @@ def test_a_sound_recipe_is_not_talked_over(warnings_of: WarningsOf) -> None:
             ["adapter.rank=65"],
             "rank 65 without rsLoRA: alpha / rank shrinks the update; try variant rslora",
         ),
-        (["training.epochs=21"], "21 passes over 18 rows will memorise them"),
+        (["training.epochs=21"], "21 passes over 18 rows memorise more than they teach"),
     ],
 )
 def test_a_warning_and_its_words(warnings_of: WarningsOf, flags: list[str], warning: str) -> None:
@@ -74,6 +97,8 @@ def test_a_warning_and_its_words(warnings_of: WarningsOf, flags: list[str], warn
         ["adapter.variant=rslora", "adapter.alpha=3", "adapter.rank=200"],
         ["adapter.rank=64"],
         ["adapter.alpha=8"],
+        ["adapter.variant=adalora"],
+        ["adapter.variant=pissa", "adapter.alpha=4"],
         ["training.learning_rate=5e-4"],
         ["adapter.target_modules=[q_proj, up_proj]"],
         ["adapter.target_modules=mlp"],
@@ -111,8 +136,8 @@ def test_rows_that_are_cut(probed: Probed, tmp_path: Path) -> None:
     assert cut + apart == 1
     rows = plan.data.train.rows
     expected = (
-        f"1 of {rows} rows are cut before their end-of-turn token",
-        f"1 rows ({1 / rows:.1%}) are longer than max_length and are cut",
+        f"cut before their end-of-turn token: 1 of {rows} rows",
+        f"longer than max_length, and cut: 1 row ({1 / rows:.1%})",
     )
     assert plan.warnings == (expected if cut else ())
 
@@ -126,27 +151,30 @@ def test_rows_that_are_dropped_and_columns_that_are_not_read(
     write_rows(tmp_path / "rows.jsonl", [{**row, **extra} for row in sum_rows(9)] + bad)
     plan = make_plan(loaded)
     assert plan.warnings == (
-        "2 rows are dropped (on_bad_row: skip); plan.json lists each with its reason",
+        "dropped (on_bad_row: skip): 2 rows; plan.json lists each with its reason",
         "columns of the data that nothing reads: `id`, `tools`",
     )
     reason = "column `messages` must be a list of turns that is not empty"
     assert plan.data.sources[0].dropped == (f"10: {reason}", f"11: {reason}")
 
 
-def test_experts_that_are_not_adapted(probed: Probed) -> None:
-    loaded, facts = probed(**CALM)
-    fused = ("model.layers.0.mlp.experts", "model.layers.1.mlp.experts")
-    base = replace(facts.base, fused_experts=fused)
-    (warning,) = resolve_plan(loaded, replace(facts, base=base)).warnings
-    assert warning == (
-        "the experts are not adapted: 2 modules such as `model.layers.0.mlp.experts` hold them in "
-        "one tensor each, which is no linear layer"
+def test_experts_that_are_not_adapted(warnings_of: WarningsOf) -> None:
+    """And nothing is said of attention, which is all that there is beside them."""
+    assert warnings_of(architecture="mixtral") == (
+        "the experts are not adapted: in 2 modules such as `model.layers.0.mlp.experts` one tensor "
+        "holds them, and no linear layer; write `target_parameters: experts`",
     )
+    assert warnings_of("adapter.target_parameters=experts", architecture="mixtral") == ()
+
+
+def test_experts_that_the_variant_cannot_adapt(warnings_of: WarningsOf) -> None:
+    (warning,) = warnings_of("adapter.variant=dora", architecture="mixtral")
+    assert warning.endswith("write `target_parameters: experts`, with variant lora or rslora")
 
 
 def test_an_end_that_is_never_learnt(probed: Probed) -> None:
     loaded, facts = probed(**CALM)
-    train = replace(facts.dataset.train, rows_with_end=0)
+    train = facts.dataset.train.model_copy(update={"rows_with_end": 0})
     endless = replace(facts, dataset=replace(facts.dataset, train=train))
     assert resolve_plan(loaded, endless).warnings == (
         "no row trains on an end-of-turn token: the model may never stop",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,11 @@ def decision(plan: RunPlan, field: str) -> tuple[str, str]:
 def test_the_figures_are_those_of_the_facts(probed: Probed) -> None:
     loaded, facts = probed(evaluation=0.25)
     plan = resolve_plan(loaded, facts)
-    assert plan.data.train.model_dump() == asdict(facts.dataset.train)
+    assert plan.data.train == facts.dataset.train
     assert plan.evaluation is not None
-    assert facts.dataset.evaluation is not None
-    assert plan.evaluation.tokens.model_dump() == asdict(facts.dataset.evaluation)
+    assert plan.evaluation.tokens == facts.dataset.evaluation
     assert decision(plan, "dataset.tokens")[0] == f"{facts.dataset.train.total:,}"
+    assert decision(plan, "dataset.train_rows")[0] == "18"
     share = facts.dataset.train.supervised / facts.dataset.train.total
     assert decision(plan, "dataset.supervised_tokens")[1] == f"{share:.1%} of the tokens"
 
@@ -46,7 +45,7 @@ def test_a_source_is_its_file_and_its_digest(planned: Planned, tmp_path: Path) -
     assert (source.format, source.rows, source.kept) == ("messages", 24, 24)
     assert decision(plan, "dataset[0].format") == ("messages", "the columns are `messages`")
     assert decision(plan, "dataset[0].path")[1].startswith("recipe.yaml:")
-    assert decision(plan, "dataset[0].rows") == ("24", "0 of 24 rows are dropped")
+    assert decision(plan, "dataset[0].rows") == ("24", "dropped: 0 of 24 rows")
 
 
 def test_a_format_that_is_written_has_its_line(planned: Planned) -> None:
@@ -65,7 +64,7 @@ def test_dropped_rows_are_kept_with_their_place(planned: Planned, tmp_path: Path
         "25:14: not JSON: Expecting value",
         "26: column `messages` must be a list of turns that is not empty",
     )
-    assert decision(plan, "dataset[0].rows") == ("24", "2 of 26 rows are dropped")
+    assert decision(plan, "dataset[0].rows") == ("24", "dropped: 2 of 26 rows")
 
 
 def test_several_sources(planned: Planned) -> None:

@@ -36,6 +36,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "quantization.method": ([], "int8"),
     "quantization.double_quantization": (NF4, "false"),
     "quantization.compute_dtype": (NF4, "bfloat16"),
+    "quantization.full_precision_modules": (NF4, "[o_proj]"),
     "dataset.split": (["dataset.path=folder"], "other"),
     "dataset.format": ([], "prompt_completion"),
     "dataset.max_rows": ([], "20"),
@@ -51,6 +52,8 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "training.max_length": ([], "200"),
     "training.gradient_checkpointing": ([], "true"),
     "training.max_gradient_norm": ([], "0.5"),
+    "training.optimizer.name": ([], "adamw_8bit"),
+    "training.optimizer.lora_plus_ratio": ([], "16"),
     "training.optimizer.weight_decay": ([], "0.01"),
     "training.optimizer.beta1": ([], "0.8"),
     "training.optimizer.beta2": ([], "0.99"),
@@ -72,7 +75,6 @@ ELSEWHERE = {
     "model.revision": "for hub models: see the tests below",
     "dataset.path": "a place: content decides, see the tests below",
     "output.dir": "a place: no digest covers it",
-    "training.optimizer.name": "there is one optimizer",
 }
 
 

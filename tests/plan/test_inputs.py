@@ -22,8 +22,8 @@ def test_a_row_is_as_long_as_the_recipe_and_the_context_allow(
 ) -> None:
     loaded, facts = probed()
     training = loaded.recipe.training.model_copy(update={"max_length": asked})
-    recipe = loaded.recipe.model_copy(update={"training": training})
-    assert longest_row(recipe, replace(facts.base, context_length=context)) == longest
+    loaded = replace(loaded, recipe=loaded.recipe.model_copy(update={"training": training}))
+    assert longest_row(loaded, replace(facts.base, context_length=context)) == longest
 
 
 def test_the_inputs_are_the_recipe_and_its_places(probed: Probed) -> None:

@@ -84,15 +84,40 @@ def test_a_model_without_a_tokenizer(
     assert problem.message.startswith(f"the tokenizer in {base} cannot be loaded")
 
 
-def test_no_weight_is_read(
+def test_parameters_are_counted_without_weights(recipe_file: WriteRecipe) -> None:
+    plan = make_plan(load_recipe(recipe_file()))
+    layer = 2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32 + 2 * 32
+    assert plan.model.parameters == 2 * 259 * 32 + 2 * layer + 32
+
+
+def test_broken_weights_bad_rows_and_a_taken_output_together(
     recipe_file: WriteRecipe, tmp_path: Path, tiny_model: Callable[[str], Path]
 ) -> None:
     base = tmp_path / "base"
     shutil.copytree(tiny_model("llama"), base)
     (base / "model.safetensors").write_bytes(b"no weights at all")
-    plan = make_plan(load_recipe(recipe_file(model={"name": "base"})))
-    layer = 2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32 + 2 * 32
-    assert plan.model.parameters == 2 * 259 * 32 + 2 * layer + 32
+    recipe = recipe_file(model={"name": "base"})
+    write_rows(tmp_path / "rows.jsonl", [chat_row("a", "")])
+    (tmp_path / "run").touch()
+    weights, row, output = problems_of(recipe)
+    assert str(weights).startswith(f"{base}/model.safetensors: is no whole safetensors file: ")
+    assert row.message == "turn 2: the assistant's answer is empty"
+    assert (output.where.key, output.where.line) == ("output.dir", line_of(recipe, "  dir: "))
+    assert output.message.endswith(f"{tmp_path}/run is a file")
+
+
+def test_a_broken_chat_template_is_one_problem_however_many_rows_and_files(
+    recipe_file: WriteRecipe, tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model("llama"), base)
+    (base / "chat_template.jinja").write_text("{% for message in messages %}\n{{ message. }}")
+    recipe = recipe_file(model={"name": "base"}, dataset=["rows.jsonl", "rows.jsonl"])
+    (problem,) = problems_of(recipe)
+    assert str(problem.where) == f"{base}/chat_template.jinja:2"
+    assert problem.message.startswith("the chat template is not valid Jinja: ")
+    write_rows(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}])
+    assert make_plan(load_recipe(recipe)).data.train.rows == 2, "no conversation needs it"
 
 
 def test_a_split_that_is_too_large_is_told_at_its_line(
@@ -102,7 +127,7 @@ def test_a_split_that_is_too_large_is_told_at_its_line(
     write_rows(tmp_path / "rows.jsonl", [chat_row("a", "b")])
     (problem,) = problems_of(recipe)
     assert problem.where.line == line_of(recipe, "split: 0.9")
-    assert problem.message == "a share of 0.9 of 1 rows leaves nothing to train on"
+    assert problem.message == "a share of 0.9 of 1 row leaves nothing to train on"
 
 
 def test_a_flag_is_named_as_the_place(recipe_file: WriteRecipe) -> None:

@@ -20,7 +20,7 @@ CUDA = {"device": "cuda", "fast_bfloat16": False}
 
 def resolved(probed: tuple[LoadedRecipe, Facts], longest: int = 60, **machine: Any) -> RunPlan:
     loaded, facts = probed
-    train = replace(facts.dataset.train, longest=longest)
+    train = facts.dataset.train.model_copy(update={"longest": longest})
     facts = replace(
         facts,
         machine=replace(facts.machine, **machine),
@@ -83,7 +83,7 @@ def test_attention_is_a_matter_of_device_and_rows(
 def test_a_long_row_of_the_evaluation_counts_too(probed: Probed) -> None:
     loaded, facts = probed(evaluation=0.25)
     assert facts.dataset.evaluation is not None
-    apart = replace(facts.dataset.evaluation, longest=600)
+    apart = facts.dataset.evaluation.model_copy(update={"longest": 600})
     long = replace(facts, dataset=replace(facts.dataset, evaluation=apart))
     assert resolved((loaded, facts), device="cpu").model.attention == "eager"
     assert resolved((loaded, long), device="cpu").model.attention == "sdpa"
@@ -104,7 +104,7 @@ def test_attention_that_is_written_is_taken(probed: Probed) -> None:
 def test_the_adapter_is_filled_in(probed: Probed) -> None:
     plan = resolved(probed(adapter={"variant": "rslora", "rank": 4}))
     assert plan.adapter.spec.alpha == 16
-    assert plan.adapter.scaling == 8
+    assert plan.adapter.spec.scaling == 8
     assert decision(plan, "adapter.alpha") == ("16", "rslora's default")
     assert decision(plan, "adapter.scaling") == ("8", "alpha / √rank")
     assert decision(plan, "adapter.rank") == ("4", "recipe.yaml:6")

@@ -1,4 +1,4 @@
-"""Inputs are relative to the recipe, outputs to where one works; a wrong name gets a right one."""
+"""Rows are looked for from the recipe's folder; a wrong name gets a right one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lora_cli.errors import PlanError, Where
-from lora_cli.plan.paths import find_rows, output_folder, row_sources
+from lora_cli.plan.paths import find_rows, row_sources
 from lora_cli.recipe.load import LoadedRecipe, load_recipe
 
 HERE = Where("recipe.yaml", 3, 5, "dataset.path")
@@ -70,6 +70,32 @@ def test_a_name_like_no_other(folder: Path) -> None:
 def test_a_folder_that_is_not_there(folder: Path) -> None:
     hint = problem_of("nowhere/rows.jsonl", folder)[1]
     assert hint == f"there is no folder {folder}/nowhere either; paths are relative to the recipe"
+
+
+@pytest.mark.parametrize(
+    "name", ["https://host/rows.jsonl", "s3://bucket/rows", "hf://datasets/a/b"]
+)
+def test_an_address_is_no_file(folder: Path, name: str) -> None:
+    message, hint = problem_of(name, folder)
+    assert message == f"`{name}` is an address: this version reads local JSONL files"
+    assert hint == "download it, and name the file"
+
+
+@pytest.mark.parametrize("split", [None, "train"])
+def test_a_data_set_of_the_hub_is_downloaded_first(folder: Path, split: str | None) -> None:
+    message, hint = problem_of("tatsu-lab/alpaca", folder, split)
+    assert message == f"there is no file {folder}/tatsu-lab/alpaca"
+    assert hint.endswith(
+        "; a data set of the hub is downloaded first, with "
+        "`hf download --repo-type dataset tatsu-lab/alpaca`"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["nowhere/rows.jsonl", "./nowhere/rows", "no/where/rows", "/no/rows"]
+)
+def test_a_local_name_is_not_taken_for_one_of_the_hub(folder: Path, name: str) -> None:
+    assert "hub" not in problem_of(name, folder)[1]
 
 
 def test_a_split_that_is_not_there(folder: Path) -> None:
@@ -150,22 +176,3 @@ def test_every_missing_file_is_told(folder: Path) -> None:
         ("dataset[2].path", 3, 32),
         ("evaluation.path", 4, 20),
     ]
-
-
-@pytest.mark.parametrize(
-    ("output", "found"),
-    [
-        ("", "runs/my-recipe"),
-        ("output: {dir: out/x}", "out/x"),
-        ("output: /abs/x", "/abs/x"),
-        ("output: ~/x", "home/x"),
-    ],
-)
-def test_outputs_are_relative_to_where_one_works(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, output: str, found: str
-) -> None:
-    work = folder / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("HOME", str(work / "home"))
-    assert output_folder(loaded(folder, f"dataset: rows.jsonl\n{output}")) == work / found

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lora_cli.adapters.lora import Lora
-from lora_cli.adapters.low_rank import TargetRegex
 from lora_cli.adapters.rslora import RsLora
+from lora_cli.adapters.targeted import TargetRegex
 from lora_cli.plan.make import make_plan
 from lora_cli.plan.run_plan import Decision, RunPlan, SchedulePlan, content_of
 from lora_cli.quantization.bitsandbytes import EightBit, FourBit

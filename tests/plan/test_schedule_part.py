@@ -18,7 +18,8 @@ Probed = Callable[..., tuple[LoadedRecipe, Facts]]
 
 def with_rows(probed: Probed, rows: int, total: int, *flags: str) -> RunPlan:
     loaded, facts = probed("llama", *flags, training={"batch_size": 4})
-    train = replace(facts.dataset.train, rows=rows, total=total, rows_with_end=rows)
+    counts = {"rows": rows, "total": total, "rows_with_end": rows}
+    train = facts.dataset.train.model_copy(update=counts)
     return resolve_plan(loaded, replace(facts, dataset=replace(facts.dataset, train=train)))
 
 
@@ -73,7 +74,7 @@ def test_what_was_left_out_is_said(probed: Probed) -> None:
     assert decision(by_default, "training.steps") == ("30", "3 epochs of 10 steps")
     by_steps = with_rows(probed, 40, 400, "training.steps=7")
     assert decision(by_steps, "training.steps") == ("7", "--set")
-    assert decision(by_steps, "training.epochs") == ("0.7", "10 steps are one epoch")
+    assert decision(by_steps, "training.epochs") == ("0.7", "an epoch is 10 steps")
     assert decision(by_steps, "training.rows_per_step")[0] == "4"
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -33,9 +35,10 @@ pytestmark = [
 ]
 
 
-def load(folder: Path, spec: Spec, dtype: torch.dtype = torch.float32) -> Any:
+def load(folder: Path, spec: Spec, *, heads: tuple[str, ...] = ()) -> Any:
+    dtype = torch.float32
     model = AutoModelForCausalLM.from_pretrained(
-        str(folder), dtype=dtype, device_map={"": "cpu"}, **spec.load_kwargs(dtype)
+        str(folder), dtype=dtype, device_map={"": "cpu"}, **spec.load_kwargs(dtype, heads)
     )
     spec.after_load(model)
     return model.requires_grad_(False)
@@ -84,6 +87,70 @@ def test_a_head_of_another_name_is_left_alone_too(tmp_path: Path) -> None:
     model = load(tmp_path, FourBit(method="nf4"))
     assert type(model.get_output_embeddings()) is torch.nn.Linear
     assert isinstance(model.gpt_neox.layers[0].attention.dense, Linear4bit)
+
+
+@pytest.mark.parametrize(("spec", "kind"), KINDS)
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        (("o_proj",), {"o_proj"}),
+        (("self_attn.v_proj", "mlp"), {"v_proj", "gate_proj", "up_proj", "down_proj"}),
+    ],
+)
+def test_what_is_named_stays_as_it_is_and_so_does_the_head(
+    tiny_model: TinyModel,
+    spec: Spec,
+    kind: type[torch.nn.Module],
+    names: tuple[str, ...],
+    kept: set[str],
+) -> None:
+    spec = spec.model_copy(update={"full_precision_modules": names})
+    model = load(tiny_model("llama"), spec, heads=("lm_head",))
+    assert type(model.lm_head) is torch.nn.Linear
+    linears = {
+        name: module
+        for name, module in model.model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    assert len(linears) == LAYERS
+    for name, module in linears.items():
+        is_kept = name.rpartition(".")[2] in kept
+        assert type(module) is (torch.nn.Linear if is_kept else kind), name
+        assert spec.keeps(f"model.{name}") == is_kept
+
+
+def test_one_layer_can_be_kept_whole(tiny_model: TinyModel) -> None:
+    spec = FourBit(method="nf4", full_precision_modules=("layers.1",))
+    model = load(tiny_model("llama"), spec, heads=("lm_head",)).model
+    kinds = [type(each.mlp.up_proj) for each in model.layers]
+    assert kinds == [Linear4bit, torch.nn.Linear]
+
+
+NAMES = st.lists(st.sampled_from(["a", "b", "proj", "o_proj", "layers", "0", "10"]), min_size=1)
+
+
+@given(module=NAMES, name=NAMES)
+def test_transformers_leaves_out_what_we_say_it_does(module: list[str], name: list[str]) -> None:
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    full, asked = ".".join(module), ".".join(name)
+    spec = FourBit(method="nf4", full_precision_modules=(asked,))
+    length = len(name)
+    parts = [module[start : start + length] for start in range(len(module))]
+    assert spec.keeps(full) == (name in parts)
+    assert should_convert_module(full, spec.skipped(())) == (not spec.keeps(full))
+
+
+def test_a_classification_head_is_never_quantized(tmp_path: Path) -> None:
+    """transformers would leave out its bias only, by name, and quantize the head."""
+    from transformers import AutoModelForSequenceClassification, BertConfig
+
+    AutoModelForSequenceClassification.from_config(BertConfig(**TINY)).save_pretrained(tmp_path)
+    for heads, kind in {("classifier",): torch.nn.Linear, (): Linear4bit}.items():
+        options = FourBit(method="nf4").load_kwargs(torch.float32, heads)
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path, **options)
+        assert type(model.classifier) is kind
+        assert isinstance(model.bert.encoder.layer[0].attention.self.query, Linear4bit)
 
 
 def test_the_recipes_settings_reach_the_layers(tiny_model: TinyModel) -> None:

@@ -43,6 +43,7 @@ QUANTIZATION = (
         {"method": st.sampled_from(["nf4", "fp4"])},
         double_quantization=st.booleans(),
         compute_dtype=DTYPE,
+        full_precision_modules=st.lists(TEXT, max_size=3),
     )
 )  # fmt: skip
 FOLDER = TEXT.map(lambda text: f"{text}/rows")
@@ -53,6 +54,19 @@ DATASET = TEXT | _some(
     max_rows=COUNT,
     system_prompt=TEXT,
     on_bad_row=st.sampled_from(["error", "skip"]),
+)
+PAIRED = st.sampled_from(["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"])
+STEPPING: dict[str, Any] = {
+    "weight_decay": SHARE_OR_NONE,
+    "beta1": SHARE_OR_NONE,
+    "beta2": SHARE_OR_NONE,
+    "epsilon": POSITIVE,
+}
+OPTIMIZER = (
+    PAIRED
+    | st.just("lora_fa")
+    | _some({}, name=PAIRED, lora_plus_ratio=POSITIVE, **STEPPING)
+    | _some({"name": st.just("lora_fa")}, **STEPPING)
 )
 LENGTHS: list[dict[str, Any]] = [{"epochs": POSITIVE | COUNT}, {"steps": COUNT}, {}]
 TRAINING = st.tuples(
@@ -67,15 +81,7 @@ TRAINING = st.tuples(
         max_length=st.integers(8, 10**6),
         gradient_checkpointing=st.booleans(),
         max_gradient_norm=POSITIVE,
-        optimizer=st.just("adamw")
-        | _some(
-            {},
-            name=st.just("adamw"),
-            weight_decay=SHARE_OR_NONE,
-            beta1=SHARE_OR_NONE,
-            beta2=SHARE_OR_NONE,
-            epsilon=POSITIVE,
-        ),
+        optimizer=OPTIMIZER,
         save_steps=COUNT,
         keep_checkpoints=COUNT,
     ),

@@ -108,7 +108,7 @@ def test_an_empty_text_in_quotes_is_text() -> None:
         ("model: base-model", "model: {name: base-model}"),
         ("adapter: rslora", "adapter: {variant: rslora}"),
         ("quantization: nf4", "quantization: {method: nf4}"),
-        ("quantization: none", "output: {}"),
+        ("quantization: none", "quantization: {method: none}"),
         ("dataset: a.jsonl", "dataset: {path: a.jsonl}"),
         ("dataset: a.jsonl", "dataset: [a.jsonl]"),
         ("dataset: [a.jsonl, b.jsonl]", "dataset: [{path: a.jsonl}, b.jsonl]"),
@@ -119,6 +119,7 @@ def test_an_empty_text_in_quotes_is_text() -> None:
         ),
         ("output: runs/one", "output: {dir: runs/one}"),
         ("training: {optimizer: adamw}", "training: {optimizer: {name: adamw}}"),
+        ("training: {optimizer: {beta1: 0.5}}", "training: {optimizer: {name: adamw, beta1: 0.5}}"),
         ("training: {epochs: 2}", "training: {epochs: 2.0}"),
         ("training: {}", "seed: 0"),
     ],
@@ -201,13 +202,13 @@ def test_defaults(tmp_path: Path) -> None:
     assert (recipe.adapter.rank, recipe.adapter.dropout) == (16, 0.0)
     assert recipe.adapter.alpha is None
     assert recipe.adapter.target_modules == "all-linear"
-    assert recipe.quantization.method == "none"
+    assert recipe.quantization is None, "the variant decides"
     assert recipe.dataset[0].format == "auto"
     assert recipe.dataset[0].on_bad_row == "error"
     assert (recipe.training.epochs, recipe.training.steps) == (None, None)
     assert (recipe.training.batch_size, recipe.training.max_length) == (8, 1024)
     assert (recipe.training.learning_rate, recipe.training.scheduler) == (None, "cosine")
-    assert recipe.training.optimizer.name == "adamw"
+    assert recipe.training.optimizer is None
     assert recipe.evaluation is None
     assert recipe.output.dir is None
     assert recipe.seed == 0

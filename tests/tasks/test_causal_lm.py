@@ -156,7 +156,7 @@ def test_an_adapted_model_keeps_logits_where_its_base_does(tiny_model: TinyModel
 
     base = AutoModelForCausalLM.from_pretrained(tiny_model("llama"), dtype=torch.float32)
     names = [name for name, _ in base.named_modules() if name.endswith("q_proj")]
-    model = attach_adapter(base, Lora(), peft_names=["q_proj"], modules=names, seed=0)
+    model = attach_adapter(base, Lora(), peft_names=["q_proj"], modules=names, seed=0).model
     shapes: list[Any] = []
     base.lm_head.register_forward_hook(lambda *call: shapes.append(tuple(call[2].shape)))
     score(model, batch_of(RAGGED))

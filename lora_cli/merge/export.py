@@ -1,0 +1,142 @@
+"""export_lora: any adapter that changes weights → a plain LoRA that servers read rightly.
+
+Exact where the method is a product of small rank; else the nearest one within a limit, which has
+to be given.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_cli.errors import ExportError, MergeError
+from lora_cli.files import new_folder
+from lora_cli.merge.adapter_folder import find_adapter
+from lora_cli.merge.base import fetch_base
+from lora_cli.merge.canonical import uniform_rank, write_canonical
+from lora_cli.merge.exportable import INSTEAD, Exportable, read_exportable
+from lora_cli.merge.factors import factors_of
+from lora_cli.merge.output import check_free
+from lora_cli.merge.servers import Server, ServingFacts, servers_for
+from lora_cli.merge.truncate import Fit, Limit, fit_factors, fit_weight
+from lora_cli.merge.weight_change import AdaptedBase
+
+Progress = Callable[[int, int], None]
+"""Told how many modules of how many are done."""
+
+
+@dataclass(frozen=True)
+class ModuleFit:
+    """What one module's pair came to: its rank before padding, and its relative error."""
+
+    rank: int
+    error: float
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export wrote."""
+
+    adapter: str
+    method: str
+    base: str
+    output: str
+    exact: bool
+    rank: int
+    error: float
+    """‖ΔW − B·A‖ / ‖ΔW‖ over all modules, in the Frobenius norm."""
+    largest_error: float
+    """The same for the module where it is largest."""
+    modules: dict[str, ModuleFit]
+    notes: list[str]
+    servers: list[Server]
+    bytes_written: int
+    seconds: float
+
+
+def export_lora(
+    adapter_or_run: Path,
+    output: Path,
+    limit: Limit,
+    *,
+    report: Progress = lambda _done, _total: None,
+) -> ExportResult:
+    """Write `output`: the adapter as a canonical LoRA, whole or not at all.
+
+    Raises:
+        ExportError: the output is taken, or the adapter has no such form within the limit.
+    """
+    try:
+        return _export(adapter_or_run, output, limit, report)
+    except MergeError as error:
+        raise ExportError.from_problems(error.problems) from error
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror or error}"
+        raise ExportError(reason, str(error.filename or output)) from error
+
+
+def _export(adapter_or_run: Path, output: Path, limit: Limit, report: Progress) -> ExportResult:
+    started = time.perf_counter()
+    check_free(output)
+    adapter = read_exportable(find_adapter(adapter_or_run))
+    fits = _fits(adapter, limit, report)
+    pairs = {module: fit.pair for module, fit in fits.items()}
+    figures = _figures(fits)
+    origin = {**adapter.origin, "exported": {"method": adapter.method, **figures}}
+    with new_folder(output) as new:
+        write_canonical(new, pairs, adapter.config, origin)
+        size = sum(path.stat().st_size for path in new.iterdir())
+    return ExportResult(
+        adapter=str(adapter.folder),
+        method=adapter.method,
+        base=adapter.base_name,
+        output=str(output),
+        modules={module: ModuleFit(fit.rank, fit.error) for module, fit in fits.items()},
+        notes=adapter.notes(),
+        servers=servers_for(
+            base=adapter.config.base_name or adapter.base_name,
+            adapter=str(output),
+            facts=ServingFacts(
+                rank=figures["rank"],
+                quantization=adapter.quantization,
+                input_by_output=bool(adapter.config.settings.get("fan_in_fan_out")),
+                experts=any(".experts." in module for module in pairs),
+            ),
+        ),
+        bytes_written=size,
+        seconds=time.perf_counter() - started,
+        **figures,
+    )
+
+
+def _fits(adapter: Exportable, limit: Limit, report: Progress) -> dict[str, Fit]:
+    exact = factors_of(adapter.config, adapter.tensors, adapter.find_base)
+    if exact is not None:
+        return {module: fit_factors(pair, limit) for module, pair in exact.items()}
+    if not limit.given:
+        message = f"{adapter.method} is no product of small rank: no LoRA is exactly the same"
+        hint = f"say how near is enough: --error 0.05, or a rank as in --rank 32; or {INSTEAD}"
+        raise MergeError(message, str(adapter.config.path), hint)
+    base = fetch_base(adapter.find_base())
+    quantization = adapter.origin.get("quantization") or {}
+    adapted = AdaptedBase(base, adapter.folder, adapter.tensors, quantization)
+    fits = {}
+    for done, (module, delta) in enumerate(adapted.changes(), 1):
+        fits[module] = fit_weight(delta, limit)
+        report(done, len(adapted))
+    return fits
+
+
+def _figures(fits: Mapping[str, Fit]) -> dict[str, Any]:
+    """Return what is said of an export as a whole, here and in `loracli.json`."""
+    lost, total = sum(fit.lost for fit in fits.values()), sum(fit.total for fit in fits.values())
+    return {
+        "exact": lost == 0,
+        "rank": uniform_rank({module: fit.pair for module, fit in fits.items()}),
+        "error": math.sqrt(lost / total) if lost else 0.0,
+        "largest_error": max(fit.error for fit in fits.values()),
+    }

@@ -1,0 +1,113 @@
+"""An adapter read for export; all that a plain LoRA of linear layers cannot hold is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_cli.errors import MergeError
+from lora_cli.facts.model_source import ModelSource
+from lora_cli.merge.adapter_config import (
+    CAUSAL_TASKS,
+    AdapterConfig,
+    beside_pairs,
+    beside_weights,
+    read_any_config,
+)
+from lora_cli.merge.adapter_folder import TENSORS, read_tensors
+from lora_cli.merge.base import base_name, find_base, quantization_of, read_origin
+
+if TYPE_CHECKING:
+    import torch
+
+PROMPTS = frozenset(
+    [
+        "ADAPTION_PROMPT",
+        "CARTRIDGE",
+        "CPT",
+        "MULTITASK_PROMPT_TUNING",
+        "PREFIX_TUNING",
+        "PROMPT_TUNING",
+        "P_TUNING",
+    ]
+)
+"""peft's kinds that add to what the model reads, and change no weight."""
+
+ENDS = frozenset(["embed_in", "embed_out", "embed_tokens", "lm_head", "score", "wpe", "wte"])
+"""Last names of embeddings and output heads."""
+
+INSTEAD = "merge it with peft's merge_and_unload and serve that model, or serve it with peft"
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """An adapter that changes the weights of linear layers, and nothing else."""
+
+    folder: Path
+    config: AdapterConfig
+    origin: Mapping[str, Any]
+    """What `loracli.json` says of its base."""
+    tensors: Mapping[str, torch.Tensor] = field(repr=False)
+
+    @property
+    def method(self) -> str:
+        """Return the method's name."""
+        return "DORA" if self.config.settings.get("use_dora") else self.config.kind
+
+    @property
+    def base_name(self) -> str:
+        """Return the base's name or path."""
+        return base_name(self.config, self.origin)
+
+    def find_base(self) -> ModelSource:
+        """Return where the base is.
+
+        Raises:
+            MergeError: it cannot be found, or is another one.
+        """
+        return find_base(self.config, self.origin)
+
+    @property
+    def quantization(self) -> str:
+        """Return how the base was held while training: a method's name, or `none`."""
+        return quantization_of(self.origin)
+
+    def notes(self) -> list[str]:
+        """Return what has to be known of the base when the adapter is served."""
+        if "base_made_from" in self.origin:
+            return [f"its base is the run's own: serve it on {self.base_name}, and on no other"]
+        if self.quantization != "none":
+            held = self.quantization
+            return [f"trained on a base in {held}: serve it on a base held in {held} too"]
+        return []
+
+
+def read_exportable(folder: Path) -> Exportable:
+    """Return the adapter in `folder`.
+
+    Raises:
+        MergeError: it cannot be read, or a plain LoRA cannot hold what it is.
+    """
+    config = read_any_config(folder)
+    _check_form(config)
+    tensors = read_tensors(folder)
+    for name in tensors:
+        for end in ENDS.intersection(name.split(".")):
+            message = f"adapts `{end}`: a LoRA on an embedding or a head is not read alike"
+            raise MergeError(message, str(folder / TENSORS), INSTEAD)
+    return Exportable(folder, config, read_origin(folder), tensors)
+
+
+def _check_form(config: AdapterConfig) -> None:
+    place = str(config.path)
+    if config.task not in CAUSAL_TASKS:
+        raise MergeError(f"adapters for {config.task} are not exported", place, INSTEAD)
+    if config.kind in PROMPTS:
+        message = f"`{config.kind}` adds to what the model reads and changes no weight"
+        raise MergeError(message, place, "serve it with peft, or train a LoRA instead")
+    found = beside_pairs(config) if config.kind == "LORA" else beside_weights(config)
+    lost = [what for what in found if what != "DoRA"]
+    if lost:
+        raise MergeError(f"a plain LoRA cannot hold: {', '.join(lost)}", place, INSTEAD)

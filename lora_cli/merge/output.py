@@ -1,0 +1,36 @@
+"""What merging and exporting have in common when they write: a free place, and the tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lora_cli.errors import MergeError
+
+COMPANIONS = (".json", ".jinja", ".model", ".txt", ".py")
+TOKENIZER_FILES = (
+    "tokenizer",
+    "special_tokens",
+    "chat_template",
+    "vocab",
+    "merges",
+    "added_tokens",
+)
+
+
+def check_free(output: Path) -> None:
+    """Check that nothing would be overwritten.
+
+    Raises:
+        MergeError: something is there already.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise MergeError("exists already", str(output), "name another --output, or remove it")
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Return the files of a tokenizer and its chat template, if there are any."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.suffix in COMPANIONS and path.name.startswith(TOKENIZER_FILES)
+    ]

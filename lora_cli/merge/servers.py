@@ -1,0 +1,69 @@
+"""Which servers take a canonical LoRA, how, and why not where not.
+
+The rules are what was read in the sources of vLLM (vllm/lora, vllm/config/lora.py) and of llama.cpp
+(convert_lora_to_gguf.py); neither is installed or run here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The values that vLLM takes for --max-lora-rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server, and how it is given the adapter; `why_not` is empty where it takes it."""
+
+    name: str
+    use: str = ""
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServingFacts:
+    """What decides whether a server takes a canonical LoRA."""
+
+    rank: int
+    quantization: str = "none"
+    """How the base was held while training."""
+    input_by_output: bool = False
+    """The base holds its weights as (in, out), as GPT-2's are."""
+    experts: bool = False
+    """Some of the adapted modules are experts."""
+
+
+def servers_for(*, base: str, adapter: str, facts: ServingFacts) -> list[Server]:
+    """Return what each server makes of a canonical LoRA."""
+    return [
+        Server("peft", f'PeftModel.from_pretrained(base, "{adapter}")'),
+        _vllm(base, adapter, facts),
+        _llama_cpp(base, adapter, facts),
+    ]
+
+
+def _vllm(base: str, adapter: str, facts: ServingFacts) -> Server:
+    why_not = ""
+    if facts.input_by_output:
+        why_not = "its classes for GPT-2's kind of model take no adapters"
+    elif facts.experts:
+        why_not = "it holds experts fused, and takes adapters on them in a form of its own"
+    elif facts.rank > VLLM_RANKS[-1]:
+        why_not = f"its highest rank is {VLLM_RANKS[-1]}: export again with a lower --rank"
+    if why_not:
+        return Server("vLLM", why_not=why_not)
+    highest = next(allowed for allowed in VLLM_RANKS if allowed >= facts.rank)
+    flags = f"--enable-lora --max-lora-rank {highest} --lora-modules tuned={adapter}"
+    return Server("vLLM", f"vllm serve {base} {flags}")
+
+
+def _llama_cpp(base: str, adapter: str, facts: ServingFacts) -> Server:
+    why_not = ""
+    if facts.input_by_output:
+        why_not = "its converter transposes weights that lie as (in, out), and the pairs with them"
+    elif facts.quantization != "none":
+        why_not = f"it holds no base in {facts.quantization}, which this adapter was trained on"
+    if why_not:
+        return Server("llama.cpp", why_not=why_not)
+    return Server("llama.cpp", f"python convert_lora_to_gguf.py {adapter} --base {base}")

@@ -1,0 +1,94 @@
+"""The nearest product of small rank: the singular value decomposition, cut off.
+
+No matrix of rank r is nearer in the Frobenius norm than the first r singular vectors with their
+values (Eckart and Young 1936); what is lost is the rest of the values.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lora_cli.adapters.variant import Factors
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How much may be lost: what is beyond a rank, or a share of the norm; by default nothing."""
+
+    rank: int | None = None
+    """The highest rank that is wanted."""
+    error: float | None = None
+    """The largest relative error, in the Frobenius norm."""
+
+    @property
+    def given(self) -> bool:
+        """Return whether anything may be lost at all."""
+        return self.rank is not None or self.error is not None
+
+    def kept(self, values: torch.Tensor) -> int:
+        """Return how many of the singular values, largest first, are kept."""
+        kept = len(values)
+        if self.error is not None:
+            lost_from = values.square().flip(0).cumsum(0).flip(0)
+            kept = int((lost_from > self.error**2 * values.square().sum()).sum())
+        return kept if self.rank is None else min(kept, self.rank)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A pair for one module, and how far its product is from the ΔW that it stands for."""
+
+    pair: Factors
+    lost: float = 0.0
+    """Squared Frobenius norm of ΔW − b·a."""
+    total: float = 0.0
+    """Squared Frobenius norm of ΔW, where anything may be lost."""
+
+    @property
+    def rank(self) -> int:
+        """Return the pair's rank."""
+        return len(self.pair.a)
+
+    @property
+    def error(self) -> float:
+        """Return the relative error."""
+        return math.sqrt(self.lost / self.total) if self.lost else 0.0
+
+
+def fit_factors(pair: Factors, limit: Limit) -> Fit:
+    """Return the pair within the limit; itself, if the limit takes nothing away.
+
+    The decomposition is that of a small core: b = Q·R and aᵀ = P·S give b·a = Q·(R·Sᵀ)·Pᵀ.
+    """
+    import torch
+
+    if not limit.given:
+        return Fit(pair)
+    left, upper_left = torch.linalg.qr(pair.b.double())
+    right, upper_right = torch.linalg.qr(pair.a.double().T)
+    core = upper_left @ upper_right.T
+    core_left, values, core_right = torch.linalg.svd(core, full_matrices=False)
+    kept = limit.kept(values)
+    if kept == len(pair.a):
+        return Fit(pair, total=float(values.square().sum()))
+    return _cut(left @ core_left, values, core_right @ right.T, kept)
+
+
+def fit_weight(delta: torch.Tensor, limit: Limit) -> Fit:
+    """Return the pair within the limit for ΔW (out, in)."""
+    import torch
+
+    left, values, right = torch.linalg.svd(delta, full_matrices=False)
+    return _cut(left, values.double(), right, limit.kept(values.double()))
+
+
+def _cut(left: torch.Tensor, values: torch.Tensor, right: torch.Tensor, kept: int) -> Fit:
+    """Return the first `kept` parts of left·diag(values)·right, the values shared by both sides."""
+    root = values[:kept].sqrt()
+    pair = Factors((root[:, None] * right[:kept]).float(), (left[:, :kept] * root).float())
+    return Fit(pair, float(values[kept:].square().sum()), float(values.square().sum()))
