@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import Field
 
 from lora_cli.adapters.allocator import (
-    EPSILON,
     allocator_state,
     as_plain_lora,
     kept_ranks,
@@ -136,7 +135,8 @@ class AdaLora(LowRankSpec):
             rank_pattern=None,
             target_r=self.rank,
             init_r=self.resolved_initial_rank,
-            lora_alpha=self.scaling * (self.resolved_initial_rank + EPSILON),
+            # divided by the initial rank + 1e-5 in peft's layers
+            lora_alpha=self.scaling * (self.resolved_initial_rank + 1e-5),
             tinit=start,
             total_step=end,
             tfinal=0,
@@ -180,4 +180,4 @@ class AdaLora(LowRankSpec):
 
     def saved(self, model: PeftModel, _taken: Mapping[str, Factors]) -> SavedAdapter:
         """Return the plain LoRA of the ranks that are left."""
-        return as_plain_lora(model)
+        return as_plain_lora(model, self.scaling)

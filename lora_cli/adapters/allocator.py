@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
-EPSILON = 1e-5
-"""What peft adds to the rank that it divides alpha by."""
 VALUES = ".lora_E.default"
 """What ends the name of a module's singular values: each is the switch of one rank."""
 
@@ -69,24 +67,24 @@ def put_allocator_state(model: PeftModel, state: Mapping[str, torch.Tensor]) -> 
     model.peft_config["default"].rank_pattern = kept
 
 
-def as_plain_lora(model: PeftModel) -> SavedAdapter:
+def as_plain_lora(model: PeftModel, scaling: float) -> SavedAdapter:
     """Return the plain LoRA of the ranks whose values are not 0, with the values in A.
 
     A module that has lost all its ranks keeps one of zeros: every module has its pair.
     """
     from peft import LoraConfig
 
-    layers, now = ranked_layers(model), model.peft_config["default"]
-    tensors, ranks = _tensors_beside(model), {}
-    for name, layer in layers.items():
+    tensors: dict[str, torch.Tensor] = {}
+    ranks: dict[str, int] = {}
+    for name, layer in ranked_layers(model).items():
         pair = _kept_pair(layer)
         ranks[name] = len(pair.a)
         tensors[f"base_model.model.{name}.lora_A.weight"] = pair.a
         tensors[f"base_model.model.{name}.lora_B.weight"] = pair.b
-    largest, scaling = max(ranks.values()), now.lora_alpha / (now.init_r + EPSILON)
+    largest = max(ranks.values())
     others = {name: rank for name, rank in ranks.items() if rank != largest}
     config = remade(
-        now,
+        model.peft_config["default"],
         LoraConfig,
         r=largest,
         lora_alpha=scaling * largest,
@@ -110,20 +108,6 @@ def _kept(model: PeftModel) -> dict[str, list[bool]]:
 def _ranked(base: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return the tensors whose importance the allocator follows, by the names that it uses."""
     return {name: each for name, each in trained_tensors(base).items() if ".lora_" in name}
-
-
-def _tensors_beside(model: PeftModel) -> dict[str, torch.Tensor]:
-    """Return what is trained and saved as a whole, by the names that peft saves it under."""
-    from peft import get_peft_model_state_dict
-
-    config = model.peft_config["default"]
-    # with the ranks set, peft would cut its tensors to them and rename them in the configuration
-    kept, config.rank_pattern = config.rank_pattern, None
-    try:
-        state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    finally:
-        config.rank_pattern = kept
-    return {name: tensor for name, tensor in state.items() if ".lora_" not in name}
 
 
 def _kept_pair(layer: Any) -> Factors:

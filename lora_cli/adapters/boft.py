@@ -38,9 +38,7 @@ class Boft(TargetedSpec):
     """Share of one factor's blocks that are left unturned in a forward pass of training."""
 
     capability: ClassVar[Capability] = Capability(
-        eight_bit="what is saved equals it to the last digits, which the rounding of inputs to "
-        "int8 magnifies: use oft, or boft on an nf4 base",
-        conv1d="no code for weights held as (in, out): use lora or vera, or an nf4 base",
+        conv1d="no code for weights held as (in, out): use lora or vera, or a quantized base",
         exports="approximation",
     )
     learning_rate: ClassVar[float] = 5e-4

@@ -22,7 +22,7 @@ Rank = Annotated[int, Field(ge=1)]
 Alpha = Annotated[float, Field(gt=0)]
 Token = Annotated[
     Annotated[int, Field(ge=0), Tag("id")] | Annotated[str, Field(min_length=1), Tag("text")],
-    Discriminator(lambda value: "id" if isinstance(value, int) else "text"),
+    Discriminator(lambda value: "id" if type(value) is int else "text"),
 ]
 TargetParameters = Annotated[
     Annotated[Literal["experts"], Tag("preset")] | Annotated[ModuleNames, Tag("names")],
@@ -74,7 +74,8 @@ class LowRankSpec(TargetedSpec):
 
     def rank_of(self, module: str) -> int:
         """Return the rank of one module's pair."""
-        return _patterned(self.rank_pattern, module, self.rank)
+        rank: int = _patterned(self.rank_pattern, module, self.rank)
+        return rank
 
     def scaling_of(self, module: str) -> float:
         """Return the scaling of one module's pair."""

@@ -1,7 +1,8 @@
-"""NoRA: nested low-rank adaptation. Lin et al. 2024, arXiv 2408.10280, section 3 (ICCV 2025).
+"""NoRA: nested low-rank adaptation. Lin et al. 2024, arXiv 2408.10280 (ICCV 2025).
 
 The inner pair starts without an effect (B zero), where the authors' code starts both at random;
-the scales of activations, by which that code weighs the SVD, are left out.
+the scales of activations, by which that code weighs the SVD, are left out. The normalised LoRA of
+arXiv 2608.31036 has the same name and is another method.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class NoRa(LowRankSpec):
             outer = decompose(weight).part(slice(outer_rank))
         else:
             outer = decompose_roughly(weight, outer_rank, FAST_ITERATIONS)
-        return Start(Factors(a=outer.right, b=outer.left * outer.values))
+        # a part of a tensor holds on to the whole: here, to all directions of the weight
+        return Start(Factors(a=outer.right.clone(), b=outer.left * outer.values))
 
     def put_start(self, layer: Any, start: Start) -> None:
         """Nest peft's pair in the outer one: A as peft starts an A, B zero."""
@@ -109,9 +111,9 @@ class NoRa(LowRankSpec):
         """Return the plain LoRA of the products."""
         from lora_cli.adapters.nested import Nested
 
-        held = super().state(model)
-        tensors = {name: each for name, each in held.items() if ".lora_" not in name}
-        for name, module in model.named_modules():
-            if isinstance(module, Nested):
-                tensors[f"{name.removesuffix('.default')}.weight"] = module.weight.detach()
+        tensors = {
+            f"{name.removesuffix('.default')}.weight": module.weight.detach()
+            for name, module in model.named_modules()
+            if isinstance(module, Nested)
+        }
         return SavedAdapter(model.peft_config["default"], tensors)

@@ -6,7 +6,7 @@ answers are generated (`engine.answers`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -48,3 +48,11 @@ class PromptSpec(VariantSpec):
 
         tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
         return SavedAdapter(model.peft_config["default"], dict(tensors))
+
+
+def fitted(token_ids: Sequence[int], count: int) -> torch.Tensor:
+    """Return `count` tokens: from the first again where there are fewer, or cut."""
+    import torch
+
+    times = -(-count // len(token_ids))
+    return torch.tensor([*token_ids] * times)[:count]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from lora_cli.adapters.prompt import PromptSpec
+from lora_cli.adapters.prompt import PromptSpec, fitted
 from lora_cli.adapters.variant import Setting
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ class PromptTuning(PromptSpec):
         """Let the embeddings start as those of tokens, repeated or cut to fit."""
         import torch
 
-        times = -(-self.virtual_tokens // len(token_ids))
-        ids = torch.tensor([*token_ids] * times)[: self.virtual_tokens]
         words = model.get_input_embeddings().weight
+        ids = fitted(token_ids, self.virtual_tokens).to(words.device)
         with torch.no_grad():
-            model.prompt_encoder["default"].embedding.weight.copy_(words[ids.to(words.device)])
+            model.prompt_encoder["default"].embedding.weight.copy_(words[ids])

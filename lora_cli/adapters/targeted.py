@@ -32,7 +32,9 @@ def _target_form(value: Any) -> str:
 
 def _as_range(text: str) -> str:
     if not re.fullmatch("[0-9]{1,6}-[0-9]{1,6}", text):
-        raise PydanticCustomError("range", "a range of layers is written as 0-7, both ends included")
+        raise PydanticCustomError(
+            "range", "a range of layers is written as 0-7, both ends included"
+        )
     return text
 
 
@@ -52,7 +54,7 @@ ExcludedModules = Annotated[
 Layer = Annotated[
     Annotated[int, Field(ge=0), Tag("layer")]
     | Annotated[str, AfterValidator(_as_range), Tag("range")],
-    Discriminator(lambda value: "layer" if isinstance(value, int) else "range"),
+    Discriminator(lambda value: "range" if isinstance(value, str) else "layer"),
 ]
 
 

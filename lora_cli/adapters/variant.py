@@ -175,6 +175,9 @@ class VariantSpec(Section):
         """Return the first values of one module, for a variant that does not start from a seed."""
         raise NotImplementedError
 
+    def begin(self, _model: PeftModel) -> None:
+        """Put in place the first values that peft does not; torch's seed is the run's."""
+
     def put_start(self, layer: Any, start: Start) -> None:
         """Put the first values into peft's layer."""
         import torch

@@ -8,6 +8,12 @@ import typer
 from lora_cli.commands.arguments import AsJson
 
 
+def _checked_rank(rank: int | None) -> int | None:
+    if rank is not None and rank < 1:
+        raise typer.BadParameter(f"{rank} is no rank; give a whole number from 1 on, such as 16")
+    return rank
+
+
 def _checked_error(error: float | None) -> float | None:
     if error is not None and not 0 < error < 1:
         raise typer.BadParameter(f"{error:g} is not between 0 and 1, such as 0.05 for 5 %")
@@ -27,7 +33,7 @@ def command(
     ] = "lora",
     rank: Annotated[
         int | None,
-        typer.Option(min=1, help="The highest rank: what is beyond it is lost."),
+        typer.Option(callback=_checked_rank, help="The highest rank: what is beyond it is lost."),
     ] = None,
     error: Annotated[
         float | None,

@@ -156,7 +156,7 @@ def _schedule(plan: RunPlan) -> str:
 def _learning_rate(plan: RunPlan) -> str:
     schedule = plan.schedule
     shape = f"{schedule.scheduler} after {counted(schedule.warmup_steps, 'warm-up step')}"
-    return f"{plan.optimizer.name}, learning rate {schedule.learning_rate:g}, {shape}"
+    return f"{plan.optimizer.summary(schedule.learning_rate)}, {shape}"
 
 
 def _device(plan: RunPlan) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from lora_cli.engine.artifacts import RunResult, versions
 from lora_cli.files import write_text
 from lora_cli.plan.run_plan import RunPlan, SourcePlan
+from lora_cli.quantization.bitsandbytes import Quantized
 from lora_cli.words import counted
 
 STYLE = """body{font:15px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -85,11 +86,11 @@ def _usage_with_planned_base(plan: RunPlan) -> str:
             f"quantization_config=BitsAndBytesConfig(load_in_4bit=True, "
             f'bnb_4bit_quant_type="{held.method}", '
             f"bnb_4bit_use_double_quant={held.double_quantization}, "
-            f'bnb_4bit_compute_dtype="{held.compute_dtype}")'
+            f'bnb_4bit_compute_dtype="{held.compute_dtype}"{_kept(plan)})'
         )
     elif held.method == "int8":
         imported = "AutoTokenizer, BitsAndBytesConfig"
-        options.append("quantization_config=BitsAndBytesConfig(load_in_8bit=True)")
+        options.append(f"quantization_config=BitsAndBytesConfig(load_in_8bit=True{_kept(plan)})")
     listing = "".join(f"    {option},\n" for option in options)
     return f"""```python
 from peft import AutoPeftModelForCausalLM
@@ -100,6 +101,14 @@ model = AutoPeftModelForCausalLM.from_pretrained(
 {listing})
 tokenizer = AutoTokenizer.from_pretrained("adapter", padding_side="left")
 ```"""
+
+
+def _kept(plan: RunPlan) -> str:
+    """Return the argument that leaves modules in full precision, if the recipe names any."""
+    held = plan.quantization
+    if not isinstance(held, Quantized) or not held.full_precision_modules:
+        return ""  # transformers leaves the head out by itself
+    return f", llm_int8_skip_modules={held.skipped(plan.model.heads)!r}"
 
 
 def _reproduce(plan: RunPlan) -> str:
@@ -153,7 +162,7 @@ def _training_facts(plan: RunPlan, result: RunResult) -> list[tuple[str, str]]:
     batch, accumulation = schedule.batch_size, schedule.gradient_accumulation_steps
     steps = counted(result.steps, "step")
     rows = f"{counted(batch * accumulation, 'row')} ({batch} × {accumulation})"
-    rate = f"learning rate {schedule.learning_rate:g}, {schedule.scheduler}"
+    rate = f"{plan.optimizer.summary(schedule.learning_rate)}, {schedule.scheduler}"
     warmup = f"{counted(schedule.warmup_steps, 'warm-up step')} ({schedule.warmup_ratio:.1%})"
     facts = [
         ("schedule", f"{steps} of {rows}, {rate}, {warmup}, seed {plan.seed}"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lora_cli.adapters.prefix_tuning import PrefixTuning
 from lora_cli.adapters.prompt_tuning import PromptTuning
 from lora_cli.adapters.variant import Start
 from lora_cli.data.load import Dataset, RowSource, load_dataset
@@ -156,7 +157,7 @@ def _model(
         calibration=calibration,
     )
     built = build_model(weights, plan.quantization, options, order, starts=starts, report=report)
-    if isinstance(order.spec, PromptTuning) and order.spec.text:
+    if isinstance(order.spec, PromptTuning | PrefixTuning) and order.spec.text:
         tokens = planned_tokenizer(plan).encode(order.spec.text, add_special_tokens=False)
         order.spec.put_text(built.adapter.model, tokens)
     if built.unused:

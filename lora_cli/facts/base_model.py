@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_cli.errors import PlanError
 from lora_cli.facts.bare_parameters import (
     ParameterFacts,
     bare_parameters,
     names_taken_for_experts,
 )
 from lora_cli.facts.model_source import ModelSource
-from lora_cli.words import reason_of
+from lora_cli.facts.on_meta import decoder_on_meta
 
 if TYPE_CHECKING:
     from torch import nn
-
-_CONFIG_HINT = "mend its config.json or fetch it again; a newer model needs a newer transformers"
-_DECODER_HINT = "name a decoder model, such as a Llama or Qwen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +79,15 @@ def probe_base_model(source: ModelSource, *, trust_remote_code: bool) -> BaseMod
     Raises:
         PlanError: the config is broken, or is no causal language model that transformers knows.
     """
-    config = _load_config(source.folder, trust_remote_code)
-    _check_decoder(config)
-    model = _build_on_meta(config, trust_remote_code)
+    model = decoder_on_meta(source.folder, trust_remote_code=trust_remote_code)
     linears, others = _modules(model)
     bare = bare_parameters(model)
     last_names = {linear.name.rpartition(".")[2] for linear in linears} if bare else ()
-    text_config = config.get_text_config()
+    text_config = model.config.get_text_config()
     return BaseModelFacts(
         source=source,
         architecture=type(model).__name__,
-        model_type=config.model_type,
+        model_type=model.config.model_type,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         vocabulary=model.get_input_embeddings().weight.shape[0],
         context_length=getattr(text_config, "max_position_embeddings", None),
@@ -105,7 +98,7 @@ def probe_base_model(source: ModelSource, *, trust_remote_code: bool) -> BaseMod
         embedding=_embedding(model),
         output_head=_output_head(model),
         linears=linears,
-        heads=_heads(model),
+        heads=heads_of(model),
         other_modules=others,
         sizes=_sizes(model),
         bare_parameters=bare,
@@ -113,56 +106,6 @@ def probe_base_model(source: ModelSource, *, trust_remote_code: bool) -> BaseMod
         attention_kernels=_attention_kernels(model),
         shapes=_shapes(model),
     )
-
-
-def _load_config(folder: Path, trust_remote_code: bool) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except Exception as error:  # a config is anyone's JSON, and breaks its reader in any way
-        reason, hint = reason_of(error), _CONFIG_HINT
-        if "trust_remote_code" in str(error):
-            reason = "the model comes with Python code of its own"
-            hint = "read that code; if you trust it, set `model.trust_remote_code: true`"
-        raise PlanError(f"the config in {folder} cannot be used: {reason}", hint=hint) from error
-
-
-def _check_decoder(config: Any) -> None:
-    """Refuse models whose weights hold no causal language model.
-
-    transformers builds one from an encoder's config too, and makes up the weights of its head.
-    """
-    from transformers import AutoModelForCausalLM
-    from transformers.models.auto import modeling_auto
-
-    classes = getattr(config, "architectures", None)
-    classes = classes if isinstance(classes, list) else []
-    own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    known = type(config) in AutoModelForCausalLM._model_mapping  # noqa: SLF001  # no public way
-    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-    named_causal = not classes or any(name in causal for name in classes)
-    reads_both_ways = (
-        config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-        or config.is_encoder_decoder
-    ) and getattr(config, "is_decoder", True) is False
-    if reads_both_ways or not (own_code or (known and named_causal)):
-        name = classes[0] if classes else config.model_type
-        raise PlanError(f"`{name}` is not a causal language model", hint=_DECODER_HINT)
-
-
-def _build_on_meta(config: Any, trust_remote_code: bool) -> Any:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    try:
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    except Exception as error:  # a config is anyone's JSON, and breaks the model in any way
-        folder, reason = config.name_or_path, reason_of(error)
-        message = f"the config in {folder} builds no `{config.model_type}`: {reason}"
-        hint = "its values do not go together: mend config.json, or fetch it again"
-        raise PlanError(message, hint=hint) from error
 
 
 def _modules(model: Any) -> tuple[tuple[LinearFacts, ...], tuple[str, ...]]:
@@ -181,7 +124,7 @@ def _modules(model: Any) -> tuple[tuple[LinearFacts, ...], tuple[str, ...]]:
     return tuple(linears), tuple(others)
 
 
-def _heads(model: Any) -> tuple[str, ...]:
+def heads_of(model: Any) -> tuple[str, ...]:
     """Return the names of the output head and of all other linear layers outside the body."""
     from torch import nn
 
@@ -209,7 +152,8 @@ def _output_head(model: Any) -> LinearFacts | None:
 
 
 def _name_of(model: Any, module: nn.Module) -> str:
-    return next(name for name, each in model.named_modules() if each is module)
+    found: str = next(name for name, each in model.named_modules() if each is module)
+    return found
 
 
 def _sizes(model: Any) -> dict[str, int]:

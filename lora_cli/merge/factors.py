@@ -87,7 +87,8 @@ def _vera(
         out_scale, rank_scale = (parts.of(module, name) for name in parts.names)
         layer = parts.layer(module, linears)
         fits = len(rank_scale) == len(down) == up.shape[1] and len(out_scale) == layer.out_features
-        parts.check(module, fits and down.shape[1] >= layer.in_features)
+        cover = down.shape[1] >= layer.in_features and len(up) >= layer.out_features
+        parts.check(module, fits and cover)
         pairs[module] = Factors(
             rank_scale[:, None] * down[:, : layer.in_features],
             out_scale[:, None] * up[: layer.out_features],

@@ -101,6 +101,7 @@ def attach_adapter(  # noqa: PLR0913
     torch.manual_seed(seed)
     with _peft_notices_silenced():
         model = get_peft_model(base, config)
+    spec.begin(model)
     _check_names(model, {*modules, *getattr(spec, "target_parameters", ())})
     train_in_float32(model)
     adapter = AttachedAdapter(model, spec, starts or {})

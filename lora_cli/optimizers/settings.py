@@ -52,6 +52,12 @@ class AdamWSettings(Section):
         """Return the learning rate of the pairs' B."""
         return learning_rate
 
+    def summary(self, learning_rate: float) -> str:
+        """Return the optimizer and its learning rates in a few words."""
+        of_b = self.rate_of_b(learning_rate)
+        apart = f", of B {of_b:g}" if of_b != learning_rate else ""
+        return f"{self.name}, learning rate {learning_rate:g}{apart}"
+
     def build(
         self, parameters: Mapping[str, torch.nn.Parameter], learning_rate: float
     ) -> torch.optim.Optimizer:

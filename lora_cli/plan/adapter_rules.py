@@ -65,7 +65,9 @@ def expert_problems(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
     elif spec.dropout:
         where = inputs.source.of_value(("adapter", "dropout"))
         message = "what `target_parameters` names is adapted without dropout"
-        yield Problem(where, message, "set `dropout: 0`: it drops inputs, and there is no layer here")
+        yield Problem(
+            where, message, "set `dropout: 0`: it drops inputs, and there is no layer here"
+        )
     elif plan.optimizer.freezes_a:
         where = inputs.source.of_value(("training", "optimizer", "name"))
         message = f"{plan.optimizer.name} has no correction for several experts in one tensor"
@@ -93,7 +95,9 @@ def embedding_problems(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
             message = f"`{name}` is embedding and output head in one: merged, both would change"
             yield Problem(where, message, _WHOLE)
         elif spec.capability.embeddings:
-            yield Problem(where, f"{spec.variant} on `{name}`: {spec.capability.embeddings}", _WHOLE)
+            yield Problem(
+                where, f"{spec.variant} on `{name}`: {spec.capability.embeddings}", _WHOLE
+            )
         elif plan.optimizer.freezes_a and name == base.embedding.name:
             message = f"{plan.optimizer.name} has no correction for `{name}`"
             at_optimizer = inputs.source.of_value(("training", "optimizer", "name"))

@@ -80,11 +80,12 @@ def _note_training(training: TrainingSection, reasons: Reasons) -> None:
 
 def resolve_optimizer(inputs: Inputs, learning_rate: float, reasons: Reasons) -> OptimizerSpec:
     """Return the optimizer, the variant's own if the recipe names none."""
-    asked, default = inputs.recipe.training.optimizer, "default"
+    asked, chosen = inputs.recipe.training.optimizer, "default"
     if asked is None and isinstance(inputs.recipe.adapter, Qlora):
-        asked, default = BitsAndBytesAdamW(name="paged_adamw"), "qlora has a paged optimizer"
+        asked, chosen = BitsAndBytesAdamW(name="paged_adamw"), "qlora has a paged optimizer"
     asked = asked or AdamW()
     for name, value in asked.model_dump().items():
+        default = chosen if name == "name" else "default"
         reasons.take("training", "optimizer", name, value=value, default=default)
     if asked.paged and inputs.facts.machine.device == "cpu":
         why = "on a CPU the state is plain memory"

@@ -30,7 +30,9 @@ def trained_tokens(
         where = loaded.source.of_value(("adapter", "trainable_tokens", index))
         found = _ids(token, tokenizer)
         if len(found) != 1:
-            message = f"`{shown(str(token))}` is {len(found)} tokens: {shown(_spelt(found, tokenizer))}"
+            message = (
+                f"`{shown(str(token))}` is {len(found)} tokens: {shown(_spelt(found, tokenizer))}"
+            )
             hint = "name those that are to be trained, each by itself or by its id"
             problems.append(Problem(where, message, hint))
         elif found[0] >= base.vocabulary:

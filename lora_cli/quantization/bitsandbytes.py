@@ -43,7 +43,7 @@ class Quantized(Section):
 
         That is for 4 bits too, in spite of its name.
         """
-        return patterns((*self.full_precision_modules, *heads)) or None
+        return [*map(_pattern, self.full_precision_modules), *heads] or None
 
 
 def is_inside(module: str, name: str) -> bool:
@@ -54,12 +54,12 @@ def is_inside(module: str, name: str) -> bool:
     return f".{name}." in f".{module}."
 
 
-def patterns(names: Sequence[str]) -> list[str]:
-    """Return what `is_inside` looks for, as expressions that transformers matches from the start.
+def _pattern(name: str) -> str:
+    """Return what `is_inside` looks for, as an expression that transformers matches from the start.
 
-    A bare name would be taken for the end of one: `proj` for that of `o_proj`.
+    The bare name would be taken for the end of one: `proj` for that of `o_proj`.
     """
-    return [rf"(.*\.)?{re.escape(name)}(\.|$)" for name in names]
+    return rf"(.*\.)?{re.escape(name)}(\.|$)"
 
 
 class FourBit(Quantized):

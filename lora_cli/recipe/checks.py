@@ -44,17 +44,30 @@ def _evaluation_rows(values: Mapping[str, Any], source: Source) -> Iterator[Prob
         yield Problem(source.of_key(("evaluation", "split")), message, "keep one of the two")
 
 
-def _regular_expression(values: Mapping[str, Any], source: Source) -> Iterator[Problem]:
-    regex = _section(_section(values, "adapter"), "target_modules").get("regex")
-    if not isinstance(regex, str):
-        return
+def _regular_expressions(values: Mapping[str, Any], source: Source) -> Iterator[Problem]:
+    adapter = _section(values, "adapter")
+    hint = "Python's `re` syntax, matched against whole module names"
+    for field in ("target_modules", "exclude_modules"):
+        regex = _section(adapter, field).get("regex")
+        if isinstance(regex, str) and (reason := _fault(regex)):
+            where = source.of_value(("adapter", field, "regex"))
+            message = f"`adapter.{field}.regex` is not a regular expression: {reason}"
+            yield Problem(where, message, hint)
+    for field in ("rank_pattern", "alpha_pattern"):
+        for pattern in _section(adapter, field):
+            if isinstance(pattern, str) and (reason := _fault(pattern)):
+                where = source.of_key(("adapter", field, pattern))
+                message = f"the pattern `{shown(pattern)}` is not a regular expression: {reason}"
+                yield Problem(where, message, hint.replace("whole module", "the end of module"))
+
+
+def _fault(regex: str) -> str:
+    """Return what is wrong with a regular expression; empty if nothing is."""
     try:
         re.compile(regex)
     except (re.error, RecursionError, OverflowError) as error:
-        where = source.of_value(("adapter", "target_modules", "regex"))
-        reason = shown(str(error))
-        message = f"`adapter.target_modules.regex` is not a regular expression: {reason}"
-        yield Problem(where, message, "Python's `re` syntax, matched against whole module names")
+        return shown(str(error))
+    return ""
 
 
 def _split_of_a_file(values: Mapping[str, Any], source: Source) -> Iterator[Problem]:
@@ -87,7 +100,7 @@ def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 _CHECKS = (
     _epochs_or_steps,
     _evaluation_rows,
-    _regular_expression,
+    _regular_expressions,
     _split_of_a_file,
     _disputed_booleans,
 )

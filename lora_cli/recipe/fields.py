@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import Discriminator
 from pydantic.fields import FieldInfo
@@ -102,14 +101,19 @@ def is_tagged(path: KeyPath) -> bool:
     return info is not None and (
         info.discriminator is not None
         or any(isinstance(item, Discriminator) for item in info.metadata)
-        or _has_tagged_member(info.annotation)
+        or (get_origin(info.annotation) is not tuple and _has_tagged_member(info.annotation))
     )
 
 
+def has_tagged_items(path: KeyPath) -> bool:
+    """Return whether pydantic names a member of a union after each index of the list at `path`."""
+    info = field_at(path)
+    annotation = info.annotation if info else None
+    return get_origin(annotation) is tuple and _has_tagged_member(annotation)
+
+
 def _has_tagged_member(annotation: Any) -> bool:
-    """Return whether the annotation is a tagged union or None; the items of a list are not it."""
-    if get_origin(annotation) not in (Union, UnionType):
-        return False
+    """Return whether a tagged union stands inside an annotation."""
     metadata = [getattr(each, "__metadata__", ()) for each in get_args(annotation)]
     return any(isinstance(item, Discriminator) for items in metadata for item in items)
 

@@ -36,14 +36,29 @@ FOREIGN_NAMES = _by_word({
     "adapter.variant: qlora": "qlora",
     "adapter.variant: rslora": "use_rslora peft_use_rslora rslora",
     "adapter.rank": "r lora_r lora_rank lora_dim",
+    "adapter.virtual_tokens": "num_virtual_tokens n_virtual_tokens prompt_length prefix_length",
+    "adapter.text": "prompt_tuning_init_text",
+    "adapter.projection_size": "prefix_projection",
+    "adapter.encoder": "encoder_reparameterization_type",
+    "adapter.encoder_size": "encoder_hidden_size",
+    "adapter.block_size": "oft_block_size boft_block_size",
+    "adapter.share_blocks": "block_share oft_block_share",
+    "adapter.butterfly_factors": "boft_n_butterfly_factor n_butterfly_factor",
+    "adapter.cayley": "use_cayley_neumann",
+    "adapter.frequencies": "n_frequency",
+    "adapter.factor": "decompose_factor lokr_factor",
+    "adapter.feedforward_modules": "ff_modules ia3_feedforward_modules",
     "adapter.alpha": "lora_alpha",
     "adapter.dropout": "lora_dropout",
     "adapter.target_modules": """lora_target lora_target_modules lora_modules lora_attn_modules
         apply_lora_to_mlp apply_lora_to_output lora_query lora_key lora_value lora_projection
         lora_mlp lora_head keys""",
     "adapter.target_modules: all-linear": "lora_target_linear",
-    "adapter.target_modules.regex": """target_regex lora_layers num_layers layers_to_transform
-        peft_layers_to_transform layers_pattern exclude_modules""",
+    "adapter.target_modules.regex": "target_regex lora_layers num_layers layers_pattern",
+    "adapter.layers": "layers_to_transform peft_layers_to_transform",
+    "adapter.modules_to_save": "lora_modules_to_save additional_target",
+    "adapter.target_parameters": "lora_target_parameters",
+    "adapter.trainable_tokens": "trainable_token_indices",
     "quantization": """quantization_bit quant_bits q_bits bits quantize quantization_config
         bnb_config bnb""",
     "quantization: nf4": "load_in_4bit use_4bit",
@@ -80,7 +95,8 @@ FOREIGN_NAMES = _by_word({
         scheduler_type schedule decay""",
     "training.warmup_ratio": "warmup_proportion warmup_fraction",
     "training.max_length": """sequence_len cutoff_len max_seq_length max_seq_len seq_len seq_length
-        model_max_length max_sequence_length block_size context_length""",
+        model_max_length max_sequence_length context_length
+        training.block_size dataset.block_size""",
     "training.gradient_checkpointing": """use_gradient_checkpointing grad_checkpoint
         enable_activation_checkpointing activation_checkpointing""",
     "training.max_gradient_norm": """max_grad_norm max_norm clip_grad_norm clip_grad grad_clip
@@ -152,8 +168,7 @@ NOTES = _by_word({
         "global_batch_size effective_batch_size total_batch_size",
     "`adapter.alpha` is this times `adapter.rank`": "scale lora_scale scaling",
     "DoRA is not part of this version": "use_dora dora peft_use_dora lora_dora",
-    "only the adapter is trained: full modules and biases are not part of this version":
-        "modules_to_save lora_modules_to_save additional_target bias lora_bias",
+    "biases stay as they are: to train them is not part of this version": "bias lora_bias",
     "the seed decides the order of the rows": "shuffle dataset_shuffle shuffle_merged_datasets",
     "the devices are found, and the plan names them":
         "device device_map devices num_nodes num_processes ddp",

@@ -18,7 +18,15 @@ FOREIGN_VALUES: Mapping[str, Mapping[str, str]] = {
         "sdpa": "sdp torch pytorch disabled true",
         "eager": "vanilla false",
     },
-    "adapter.variant": {"lora": "peft unsloth true", "rslora": "rs rank_stabilized use_rslora"},
+    "adapter.variant": {
+        "lora": "peft unsloth true",
+        "rslora": "rs rank_stabilized use_rslora",
+        "dora": "qdora",
+        "miss": "bone",
+        "prompt_tuning": "prompt soft_prompt",
+        "prefix_tuning": "prefix",
+        "p_tuning": "ptuning p-tuning prompt_encoder",
+    },
     "adapter.target_modules": {"all-linear": "all linear auto"},
     "quantization.method": {
         "nf4": "4 4bit 4-bit int4 bnb bnb.nf4 bnb.nf4-dq bitsandbytes true load_in_4bit qlora",
@@ -49,7 +57,7 @@ FOREIGN_VALUES: Mapping[str, Mapping[str, str]] = {
 
 VALUE_NOTES: Mapping[str, Mapping[str, str]] = {
     "adapter.variant": {
-        "not part of this version": "dora qdora adalora loftq loha lokr ia3 vera oft",
+        "not part of this version": "hra c3a vblora shira road delora waveft xlora llama_adapter",
         "only adapters are trained": "full freeze none false no off",
     },
     "quantization.method": {

@@ -21,6 +21,8 @@ SURE = 0.8
 """How alike an unknown key and a free one must be to be taken for it."""
 MOST_COMPARED = 50
 """Comparing a word with all known names takes milliseconds; no one reads this many answers."""
+MOST_NAMED = 5
+"""Members of a family that are named one by one."""
 
 Family = Mapping[str, type[Section]]
 
@@ -109,8 +111,10 @@ class KeyReader:
         for key in [key for key in node if key not in family[chosen].model_fields]:
             others = [f"`{name}`" for name in family if key in family[name].model_fields]
             message = f"unknown key `{dotted((*path, key))}`: `{chosen}` has none"
-            place = self.source.of_key((*path, key))
-            self.problems.append(Problem(place, message, f"it goes with {' and '.join(others)}"))
+            hint = f"it goes with {' and '.join(others)}"
+            if len(others) > MOST_NAMED:
+                hint = f"`{chosen}` has: {', '.join(_fields(family[chosen]))}"
+            self.problems.append(Problem(self.source.of_key((*path, key)), message, hint))
 
     def _missing_member(self, path: KeyPath, family: Family) -> None:
         key = dotted((*path, _main_field(family)))
@@ -123,6 +127,10 @@ class KeyReader:
         word = "" if isinstance(value, dict | list) else value
         hint = value_hint(dotted((*path, _main_field(family))), word, family)
         self.problems.append(Problem(self.source.of_value(place), message, hint))
+
+
+def _fields(section: type[Section]) -> list[str]:
+    return [name for name in section.model_fields if name != section.main_field]
 
 
 def _main_field(family: Family) -> str:

@@ -90,6 +90,7 @@ def _type_hint(expected: str, value: Any, written: str) -> str:
         "a number": _number_hint,
         "true or false": _boolean_hint,
         "text": lambda value: f'put it in quotes: "{given(value, written)}"',
+        "a list": lambda value: f"write it in brackets: [{given(value, written)}]",
         "a mapping": lambda value: "write `key: value` lines under it, indented",  # noqa: ARG005
     }
     return hints[expected](value) if expected in hints else ""
@@ -133,6 +134,8 @@ def _choice_hint(error: ErrorDetails, path: KeyPath) -> str:
     key = dotted(tuple(part for part in (*path, main) if isinstance(part, str) and part))
     hint = value_hint(key, error["input"], allowed)
     # a list of names and a mapping have errors of their own
+    if allowed == ["experts"]:
+        return f"{hint}, or a list of names"
     return f"{hint}, a list of names, or {{regex: …}}" if "all-linear" in allowed else hint
 
 

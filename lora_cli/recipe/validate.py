@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from lora_cli.errors import Problem
 from lora_cli.recipe.checks import check_values
-from lora_cli.recipe.fields import is_tagged, sections_at
+from lora_cli.recipe.fields import has_tagged_items, is_tagged, sections_at
 from lora_cli.recipe.keys import KeyReader
 from lora_cli.recipe.messages import describe, missing_hint
 from lora_cli.recipe.schema import Recipe
@@ -72,6 +72,7 @@ def _key_path(error: ErrorDetails, value: Any) -> KeyPath:
             tag_follows = False
         elif isinstance(part, int):
             if isinstance(node, list | tuple):
+                tag_follows = has_tagged_items(path)
                 path, node = (*path, part), node[part]
         elif isinstance(node, dict):
             path, node = (*path, part), node.get(part)

@@ -15,7 +15,7 @@ from lora_cli.facts.base_model import BaseModelFacts
 from lora_cli.recipe.source import Source
 from lora_cli.targets import select
 from lora_cli.targets.names import did_you_mean, is_meant, last_names, listing
-from lora_cli.targets.roles import layer_of, role_of
+from lora_cli.targets.roles import layer_of
 
 ADAPTER = "adapter"
 _LEFT_OUT = "`exclude_modules`, `layers` or `modules_to_save` leaves out all that it means"
@@ -64,7 +64,9 @@ def _stranger(
     name: str, base: BaseModelFacts, source: Source, path: tuple[str | int, ...]
 ) -> Problem:
     where, layers = source.of_value(path), [each.name for each in base.linears]
-    router = next((p.name for p in base.bare_parameters if is_meant(p.name, (f"{name}.weight",))), "")
+    router = next(
+        (p.name for p in base.bare_parameters if is_meant(p.name, (f"{name}.weight",))), ""
+    )
     if router:
         message = f"`{name}` is no linear layer, but holds a matrix"
         return Problem(where, message, f"write `target_parameters: [{name}.weight]`")
@@ -96,7 +98,9 @@ def _useless_exclusions(
     if not isinstance(spec.exclude_modules, TargetRegex):
         for index, name in _strangers(spec.exclude_modules, meant):
             guess = did_you_mean(name, meant)
-            yield Problem(source.of_value((*key, index)), f"`{name}` excludes nothing", guess + hint)
+            yield Problem(
+                source.of_value((*key, index)), f"`{name}` excludes nothing", guess + hint
+            )
     elif not any(is_meant(name, spec.exclude_modules) for name in meant):
         message = "the expression excludes nothing: it must match a whole name"
         yield Problem(source.of_value((*key, "regex")), message, hint)
@@ -133,7 +137,9 @@ def _unknown_saved(spec: TargetedSpec, base: BaseModelFacts, source: Source) -> 
 def _nested_saved(spec: TargetedSpec, base: BaseModelFacts, source: Source) -> Iterator[Problem]:
     saved = select.saved_modules(spec, base)
     for inner in saved:
-        outer = next((each for each in saved if each != inner and select.is_inside(inner, (each,))), "")
+        outer = next(
+            (each for each in saved if each != inner and select.is_inside(inner, (each,))), ""
+        )
         if outer:
             where = source.of_value((ADAPTER, "modules_to_save"))
             message = f"`{inner}` lies in `{outer}`, which is trained as a whole anyway"
@@ -162,5 +168,6 @@ def _unknown_parameters(
             yield Problem(where, f"`{name}` adapts nothing", _LEFT_OUT)
         else:
             message = f"`{name}` is no matrix of {base.architecture} outside its linear layers"
-            hint = f"{did_you_mean(name, every)}those are: {listing(every)}"
+            short = dict.fromkeys(".".join(each.split(".")[-2:]) for each in every)
+            hint = f"{did_you_mean(name, every)}those are: {', '.join(short) or 'none'}"
             yield Problem(where, message, hint)

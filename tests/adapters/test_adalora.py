@@ -154,9 +154,9 @@ def test_what_is_saved_is_a_plain_lora(tiny_model: TinyModel, tmp_path: Path) ->
     others = {name: rank for name, rank in ranks.items() if rank != largest}
     assert config["peft_type"] == "LORA"
     assert (config["r"], config["lora_dropout"]) == (largest, 0.25)
-    assert config["lora_alpha"] == pytest.approx(2.0 * largest, rel=1e-12)
+    assert config["lora_alpha"] == 2.0 * largest
     assert config["rank_pattern"] == others
-    assert config["alpha_pattern"] == pytest.approx({n: 2.0 * r for n, r in others.items()})
+    assert config["alpha_pattern"] == {name: 2.0 * rank for name, rank in others.items()}
     assert "init_r" not in config
     assert {name.rpartition(".lora_")[2] for name in adapter.saved().tensors} == {
         "A.weight",
@@ -204,9 +204,7 @@ def test_from_its_state_it_goes_on_bit_for_bit(tiny_model: TinyModel, step: int)
     assert resumed.spec.ranks(resumed.model) == whole.spec.ranks(whole.model)
 
 
-def test_an_earlier_state_comes_back_with_its_ranks(
-    tiny_model: TinyModel, tmp_path: Path
-) -> None:
+def test_an_earlier_state_comes_back_with_its_ranks(tiny_model: TinyModel, tmp_path: Path) -> None:
     """As the best evaluation's does at the end of a run; its ranks are higher than the last."""
     base = Base(tiny_model("llama"))
     adapter = base.adapted(AdaLora(rank=2))

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from lora_cli.adapters import AdapterSpec
+from lora_cli.adapters.targeted import TargetedSpec
 from lora_cli.adapters.variant import Setting, VariantSpec
 from lora_cli.facts.base_model import LinearFacts
 from lora_cli.model.base import BaseOptions, load_base, save_base
@@ -43,9 +44,18 @@ METHODS: dict[str, QuantizationSpec] = {
     "int8": EightBit(method="int8"),
 }
 STEPS = 20
-FIELDS: dict[str, dict[str, Any]] = {}
+FIELDS: dict[str, dict[str, Any]] = {"fourierft": {"frequencies": 500}}
 """What a variant needs on models of 64 columns; otherwise a rank of 4."""
-RATES: dict[str, float] = {}
+RATES: dict[str, float] = {
+    "vera": 0.05,
+    "loha": 0.03,
+    "lokr": 0.03,
+    "ia3": 0.05,
+    "fourierft": 0.3,
+    "prompt_tuning": 0.1,
+    "p_tuning": 0.01,
+    "prefix_tuning": 0.1,
+}
 """Learning rates at which 20 steps on random weights show; otherwise 0.01."""
 RELOADS_WITHIN = 1e-4
 
@@ -122,7 +132,8 @@ class Cell:
         self.family, self.folder, self.quantization = family, folder, quantization
         self.options = options(family)
         self.setting = setting_of(family, folder)
-        self.modules = [each.name for each in self.setting.modules]
+        targeted = issubclass(variant, TargetedSpec)
+        self.modules = [each.name for each in self.setting.modules] if targeted else []
         name = variant.model_fields["variant"].default
         usual = {"rank": 4} if "rank" in variant.model_fields else {}
         asked = {"variant": name, **FIELDS.get(name, usual)}
@@ -210,6 +221,7 @@ def options(family: Family) -> BaseOptions:
         trust_remote_code=False,
         allow_pickle=False,
         auto_class=family.auto_class,
+        heads=family.heads,
     )
 
 

@@ -72,6 +72,8 @@ def test_the_outer_pair_is_the_best_approximation(shape: tuple[int, int], svd: s
     left, values, right = torch.linalg.svd(weight, full_matrices=False)
     best = left[:, :5] * values[:5] @ right[:5]
     torch.testing.assert_close(start.first.b @ start.first.a, best, rtol=0, atol=1e-5)
+    for factor in (start.first.a, start.first.b):
+        assert factor.untyped_storage().nbytes() == 4 * factor.numel(), "no more memory than that"
     rows = start.first.a @ start.first.a.T
     torch.testing.assert_close(rows, torch.eye(5), rtol=0, atol=1e-5)
 

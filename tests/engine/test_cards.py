@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from lora_cli.engine.cards import model_card, write_report
 from tests.engine.conftest import Finished
-from tests.helpers.runs import PLAIN_PEFT
+from tests.helpers.runs import PLAIN_PEFT, plan_of, train, write_recipe
 
 HOSTILE = "<script>alert('x')</script> & | \"quoted\" # colon: \\ end"
 
@@ -74,7 +76,8 @@ def test_the_card_says_base_data_plan_and_figures(finished: Finished, card: str)
         f"{plan.adapter.trainable_parameters:,}",
         "rows.jsonl (24 of 24 rows",
         plan.data.sources[0].sha256,
-        "6 steps of 4 rows (4 × 1), learning rate 0.02, cosine, 1 warm-up step (3.0%), seed 0",
+        "6 steps of 4 rows (4 × 1), adamw, learning rate 0.02, cosine",
+        "1 warm-up step (3.0%), seed 0",
         f"{result.final_loss:.4f}",
         f"{result.best_evaluation_loss:.4f} at step {result.best_step} (this adapter)",
         plan.digest,
@@ -96,6 +99,29 @@ def test_the_cards_code_loads_the_adapter_from_the_runs_folder(
     exec(code[1], names)
     assert names["model"].peft_config["default"].r == 4
     assert names["tokenizer"].eos_token == "<|im_end|>"
+
+
+@PLAIN_PEFT
+@pytest.mark.parametrize("method", ["nf4", "int8"])
+def test_the_cards_code_keeps_what_the_recipe_keeps_in_full_precision(
+    tmp_path: Path,
+    tiny_model: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    quantization = {"method": method, "full_precision_modules": ["o_proj"]}
+    base = tiny_model("llama")
+    train(plan_of(write_recipe(tmp_path, base, adapter="lora", quantization=quantization)))
+    card = (tmp_path / "run" / "README.md").read_text("utf-8")
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert code is not None
+    monkeypatch.chdir(tmp_path / "run")
+    names: dict[str, Any] = {}
+    exec(code[1], names)
+    layer = names["model"].get_base_model().model.layers[1]
+    assert type(layer.self_attn.o_proj.base_layer) is torch.nn.Linear
+    assert type(layer.self_attn.q_proj.base_layer) is not torch.nn.Linear
+    assert type(names["model"].get_base_model().lm_head) is torch.nn.Linear
 
 
 def test_the_report_holds_facts_decisions_warnings_and_the_curve(

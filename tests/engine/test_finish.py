@@ -14,7 +14,14 @@ from tests.engine.conftest import EVERYTHING, Finished
 from tests.helpers.runs import of_kind, plan_of, train, write_recipe
 
 TinyModel = Callable[[str], Path]
-PARTS = ["write_adapter", "compare_answers", "write_loss_curve", "write_model_card", "write_report"]
+PARTS = [
+    "write_adapter",
+    "compare_answers",
+    "write_loss_curve",
+    "write_rank_curve",
+    "write_model_card",
+    "write_report",
+]
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -10,7 +10,7 @@ import pytest
 
 from lora_cli.engine.metrics import MetricsFile, read_metrics
 from lora_cli.errors import RunError
-from lora_cli.events import Evaluated, Stage, StepDone
+from lora_cli.events import Evaluated, RanksAllocated, Stage, StepDone
 
 
 def step(number: int, loss: float = 1.0) -> StepDone:
@@ -88,3 +88,14 @@ def test_what_is_not_json_is_not_written(tmp_path: Path) -> None:
 
 def test_no_file_holds_no_lines(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "absent") == []
+
+
+def test_an_allocation_of_ranks_is_a_measurement(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path, keep_to_step=0)
+    metrics.write(RanksAllocated(0, 5, {"a": 3, "b": 2}))
+    metrics.write(RanksAllocated(1, 3, {"a": 3, "b": 0}))
+    lines = read_metrics(path)
+    assert lines[0] == {"kind": "ranks", "step": 0, "total": 5, "by_module": {"a": 3, "b": 2}}
+    MetricsFile(path, keep_to_step=0)
+    assert read_metrics(path) == lines[:1]

@@ -92,6 +92,25 @@ def layers_of(model: torch.nn.Module) -> list[Any]:
     return [layer for layer in model.modules() if hasattr(layer, "lora_A")]
 
 
+def test_qlora_is_lora_with_all_of_it_written_out(tmp_path: Path, tiny_model: TinyModel) -> None:
+    written_out: dict[str, Any] = {
+        "adapter": {"variant": "lora", "rank": 4},
+        "quantization": {"method": "nf4", "double_quantization": True},
+        "training": {"optimizer": "paged_adamw"},
+    }
+    sections = {"qlora": {"adapter": {"variant": "qlora", "rank": 4}}, "lora": written_out}
+    for name, section in sections.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        train(plan_of(write_recipe(folder, tiny_model("llama"), **section)))
+    one, other = (tmp_path / name / "run" / "adapter" for name in sections)
+    for file in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (one / file).read_bytes() == (other / file).read_bytes()
+    origins = [json.loads((each / "loracli.json").read_text("utf-8")) for each in (one, other)]
+    assert origins[0]["quantization"] == origins[1]["quantization"]
+    assert "tags: [qlora, loracli]" in (one.parent / "README.md").read_text("utf-8")
+
+
 @pytest.fixture
 def blocks_wide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model whose rows are whole blocks of 64: no other is repacked without an error."""

@@ -50,11 +50,23 @@ def batches(*groups: list[tuple[Any, Any]], step: int = 1) -> StepBatches:
     return StepBatches(step, made, supervised)
 
 
-def trainables(*, scaler: torch.amp.GradScaler | None = None, rate: float = 0.5) -> Trainables:
+class Penalised(Lora):
+    """Adds 0.1 to each entry of the table's gradient; notes the gradients after each step."""
+
+    def penalty(self, model: Any) -> torch.Tensor:
+        return 0.1 * model.table.sum()
+
+    def after_step(self, model: Any, step: int) -> None:
+        model.noted = [*getattr(model, "noted", []), (step, model.table.grad.clone())]
+
+
+def trainables(
+    *, scaler: torch.amp.GradScaler | None = None, rate: float = 0.5, spec: Lora | None = None
+) -> Trainables:
     model = Bigrams()
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (step + 1))
-    adapter = AttachedAdapter(model, Lora())
+    adapter = AttachedAdapter(model, spec or Lora())
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     return Trainables(model, adapter, optimizer, scheduler, scaler)
 
@@ -180,3 +192,33 @@ def test_gradients_are_looked_for_at_the_first_step_only(runtime: Runtime) -> No
     update(trained, runtime, batches(rows(4), step=2), max_gradient_norm=1.0)
     with pytest.raises(GuardTrippedError, match=r"1 of 2 adapter tensors get no .*`unused`"):
         update(trained, runtime, batches(rows(4), step=1), max_gradient_norm=1.0)
+
+
+@pytest.mark.parametrize("split", [[4], [2, 2], [1, 1, 1, 1]])
+@pytest.mark.parametrize("scale", [None, 1024.0])
+def test_a_penalty_counts_once_a_step_and_not_in_the_loss(
+    runtime: Runtime, split: list[int], scale: float | None
+) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale) if scale else None
+    trained, group = trainables(scaler=scaler, spec=Penalised()), rows(3, 9, 4, 12)
+    before = trained.model.table.detach().clone()
+    loss, gradient = expected(trained.model, group)
+    starts = [sum(split[:index]) for index in range(len(split))]
+    parts = [group[start : start + size] for start, size in zip(starts, split, strict=True)]
+    found, norm = update(trained, runtime, batches(*parts), max_gradient_norm=1e9)
+    assert found == pytest.approx(loss, abs=1e-6)
+    assert norm == pytest.approx(float((gradient + 0.1).norm()), rel=1e-5)
+    torch.testing.assert_close(trained.model.table.detach(), before - 0.5 * (gradient + 0.1))
+
+
+def test_after_the_step_the_method_sees_its_gradients_once(runtime: Runtime) -> None:
+    """Unscaled, and of the try that was taken: the first one overflows."""
+    high = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    trained = trainables(scaler=high, spec=Penalised())
+    group = [rows(3, 3, 3, 3, 3, 3, 3, 3)] * 8
+    many = StepBatches(3, batches(*group).micro_batches, supervised=1)
+    _, norm = update(trained, runtime, many, max_gradient_norm=1e9)
+    assert high.get_scale() < 2.0**127
+    ((step, gradient),) = trained.model.noted
+    assert step == 3
+    assert float(gradient.norm()) == pytest.approx(norm, rel=1e-5)

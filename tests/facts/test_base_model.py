@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from lora_cli.adapters.lora import Lora
 from lora_cli.errors import PlanError
-from lora_cli.facts.base_model import BaseModelFacts, probe_base_model
+from lora_cli.facts.base_model import BaseModelFacts, heads_of, probe_base_model
 from lora_cli.facts.model_source import ModelSource
 from lora_cli.recipe.source import Source
 from lora_cli.targets.match import match_targets
@@ -62,6 +63,7 @@ def test_the_facts_are_those_of_the_real_model(tiny_model: TinyModel, architectu
         inputs = torch.zeros(1, linear.in_features, dtype=model.dtype)
         assert module(inputs).shape == (1, linear.out_features)
     assert "lm_head" in facts.other_modules
+    assert facts.heads == ("lm_head",)
     everything = {name for name, _ in model.named_modules() if name}
     assert {linear.name for linear in facts.linears} | set(facts.other_modules) == everything
     assert facts.fused_experts == ()
@@ -96,6 +98,31 @@ def test_llama_3_2_1b_has_the_published_counts(tmp_path: Path) -> None:
     assert base.parameters + added == 1_239_222_272
     assert base.tied_embeddings
     assert base.context_length == 131_072
+
+
+@pytest.mark.parametrize(
+    ("auto_class", "config", "heads"),
+    [
+        ("AutoModelForSequenceClassification", "BertConfig", ("classifier",)),
+        ("AutoModelForSequenceClassification", "LlamaConfig", ("score",)),
+        ("AutoModelForQuestionAnswering", "BertConfig", ("qa_outputs",)),
+        (
+            "AutoModelForMaskedLM",
+            "BertConfig",
+            ("cls.predictions.transform.dense", "cls.predictions.decoder"),
+        ),
+        ("AutoModelForSeq2SeqLM", "T5Config", ("lm_head",)),
+        ("AutoModelForCausalLM", "GPTNeoXConfig", ("lm_head",)),
+    ],
+)
+def test_the_heads_are_what_comes_after_the_body(
+    auto_class: str, config: str, heads: tuple[str, ...]
+) -> None:
+    values = {} if config == "T5Config" else TINY
+    with torch.device("meta"):
+        loader = getattr(transformers, auto_class)
+        model = loader.from_config(getattr(transformers, config)(**values))
+    assert heads_of(model) == heads
 
 
 def test_experts_that_share_a_tensor_are_named(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ class Family:
     leaves: tuple[str, ...]
     """Last names of the modules that are adapted."""
     loss: Callable[[Any, Any], torch.Tensor]
+    heads: tuple[str, ...] = ("lm_head",)
+    """What comes after the body, and is never quantized."""
 
     def write(self, folder: Path) -> Path:
         """Write the model with random weights into `folder`; return it."""
@@ -161,6 +163,7 @@ FAMILIES: dict[str, Family] = {
         task="SEQ_CLS",
         leaves=("query", "key", "value"),
         loss=_class_loss,
+        heads=("classifier",),
     ),
     "t5": Family(
         config=_t5,

@@ -39,6 +39,9 @@ NOTICES = [
         "Full backward hook is firing",
         "Failed to load the CUDA extension",
         "Setting boft_n_butterfly_factor to 1",
+        "Sparse invariant checks are implicitly disabled",
+        "Unsupported layer type",
+        "fan_in_fan_out is set to False but",
     )
 ]
 """For tests that use peft as its users do."""

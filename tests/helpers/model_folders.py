@@ -17,6 +17,24 @@ TINY: dict[str, Any] = {
     "num_attention_heads": 4,
 }
 
+_GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4}
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaConfig", TINY),
+    "tied_llama": ("LlamaConfig", {**TINY, "tie_word_embeddings": True}),
+    "gpt2": ("GPT2Config", {**_GPT, "vocab_size": 259}),
+    "neox": ("GPTNeoXConfig", TINY),
+    "falcon": ("FalconConfig", TINY),
+    "phi": ("PhiConfig", TINY),
+    "mixtral": ("MixtralConfig", {**TINY, "num_local_experts": 4}),
+    "qwen3_moe": (
+        "Qwen3MoeConfig",
+        {**TINY, "num_experts": 4, "moe_intermediate_size": 16, "mlp_only_layers": [0]},
+    ),
+    "gpt_oss": ("GptOssConfig", {**TINY, "num_local_experts": 4, "head_dim": 8}),
+    "gptj": ("GPTJConfig", {**_GPT, "rotary_dim": 4}),
+}
+"""Tiny models of several architectures: the class of the config, and its values."""
+
 
 def config_folder(folder: Path, config_class: str, **values: Any) -> Path:
     """Write the config of a transformers class with these values into `folder`; return it."""

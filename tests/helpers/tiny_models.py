@@ -38,7 +38,10 @@ def make_tokenizer() -> Any:
 
 
 def make_config(architecture: str, vocabulary: int) -> Any:
-    """Return the config of a tiny model: llama, tied_llama, qwen2, gpt2, mixtral, qwen3_moe."""
+    """Return the config of a tiny model: llama, tied_llama, qwen2, gpt2, mixtral, qwen3_moe.
+
+    `dense_moe` is a Qwen3-MoE whose first layer has no experts.
+    """
     import transformers
 
     ends = {"bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 257}
@@ -59,9 +62,12 @@ def make_config(architecture: str, vocabulary: int) -> Any:
         return transformers.Qwen2Config(**llama_like)
     if architecture == "mixtral":
         return transformers.MixtralConfig(**llama_like, num_local_experts=4)
-    if architecture == "qwen3_moe":
+    if architecture in ("qwen3_moe", "dense_moe"):
         experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
-        return transformers.Qwen3MoeConfig(**llama_like, **experts, head_dim=8)
+        dense = [0] if architecture == "dense_moe" else []
+        return transformers.Qwen3MoeConfig(
+            **llama_like, **experts, head_dim=8, mlp_only_layers=dense
+        )
     if architecture == "gpt2":
         return transformers.GPT2Config(
             vocab_size=vocabulary,

@@ -69,8 +69,10 @@ def test_a_sound_recipe_is_not_talked_over(warnings_of: WarningsOf) -> None:
         ),
         (
             ["training.learning_rate=6e-4"],
-            "a learning rate of 0.0006 is over 0.0005, which is high for lora: "
-            "watch for a jump in the loss",
+            (
+                "a learning rate of 0.0006 is over 0.0005, which is high for lora: "
+                "watch for a jump in the loss"
+            ),
         ),
         (
             ["adapter.target_modules=attention"],
@@ -160,9 +162,10 @@ def test_rows_that_are_dropped_and_columns_that_are_not_read(
 
 def test_experts_that_are_not_adapted(warnings_of: WarningsOf) -> None:
     """And nothing is said of attention, which is all that there is beside them."""
-    assert warnings_of(architecture="mixtral") == (
+    (warning,) = warnings_of(architecture="mixtral")
+    assert warning == (
         "the experts are not adapted: in 2 modules such as `model.layers.0.mlp.experts` one tensor "
-        "holds them, and no linear layer; write `target_parameters: experts`",
+        "holds them, and no linear layer; write `target_parameters: experts`"
     )
     assert warnings_of("adapter.target_parameters=experts", architecture="mixtral") == ()
 

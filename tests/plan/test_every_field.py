@@ -17,7 +17,24 @@ from lora_cli.recipe.fields import all_keys
 from lora_cli.recipe.load import load_recipe
 from tests.helpers.tiny_models import chat_row, make_tiny_model, write_rows
 
+EXPERTS = ["model.name=mixtral"]
 NF4 = ["quantization.method=nf4"]
+ADALORA = ["adapter.variant=adalora"]
+NORA = ["adapter.variant=nora"]
+PISSA = ["adapter.variant=pissa"]
+LOFTQ = ["adapter.variant=loftq", "quantization.method=nf4"]
+EVA = ["adapter.variant=eva"]
+CORDA = ["adapter.variant=corda"]
+LORA_GA = ["adapter.variant=lora_ga"]
+VERA = ["adapter.variant=vera"]
+LOKR = ["adapter.variant=lokr"]
+IA3 = ["adapter={variant: ia3}"]
+OFT = ["adapter={variant: oft}"]
+BOFT = ["adapter={variant: boft}"]
+FOURIERFT = ["adapter={variant: fourierft, frequencies: 100}"]
+PROMPT = ["adapter={variant: prompt_tuning}"]
+PREFIX = ["adapter={variant: prefix_tuning}"]
+P_TUNING = ["adapter={variant: p_tuning}"]
 BY_FILE = ["evaluation={path: apart.jsonl}"]
 ANSWERS = ["evaluation.answers.metric=exact_match"]
 
@@ -33,6 +50,43 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "adapter.dropout": ([], "0.1"),
     "adapter.target_modules": ([], "attention"),
     "adapter.target_modules.regex": ([], ".*q_proj"),
+    "adapter.exclude_modules": ([], "[q_proj]"),
+    "adapter.exclude_modules.regex": ([], ".*q_proj"),
+    "adapter.layers": ([], "[0]"),
+    "adapter.modules_to_save": ([], "[norm]"),
+    "adapter.rank_pattern": ([], "{q_proj: 2}"),
+    "adapter.alpha_pattern": ([], "{q_proj: 2.5}"),
+    "adapter.target_parameters": (EXPERTS, "experts"),
+    "adapter.trainable_tokens": ([], "[<|im_start|>]"),
+    "adapter.initial_rank": (ADALORA, "9"),
+    "adapter.allocation_start": (ADALORA, "1"),
+    "adapter.allocation_end": (ADALORA, "3"),
+    "adapter.allocation_interval": (ADALORA, "2"),
+    "adapter.beta1": (ADALORA, "0.8"),
+    "adapter.beta2": (ADALORA, "0.8"),
+    "adapter.orthogonality_weight": (ADALORA, "0.1"),
+    "adapter.outer_rank": (NORA, "9"),
+    "adapter.svd": (NORA, "fast"),
+    "adapter.svd_iterations": (PISSA, "5"),
+    "adapter.iterations": (LOFTQ, "2"),
+    "adapter.calibration_rows": (EVA, "9"),
+    "adapter.mode": (CORDA, "knowledge_preserved"),
+    "adapter.gamma": (LORA_GA, "9.5"),
+    "adapter.d_initial": (VERA, "0.2"),
+    "adapter.factor": (LOKR, "4"),
+    "adapter.decompose_both": (LOKR, "true"),
+    "adapter.feedforward_modules": (IA3, "[up_proj]"),
+    "adapter.block_size": (OFT, "8"),
+    "adapter.share_blocks": (OFT, "true"),
+    "adapter.cayley": (OFT, "exact"),
+    "adapter.butterfly_factors": (BOFT, "1"),
+    "adapter.frequencies": (FOURIERFT, "99"),
+    "adapter.scaling": (FOURIERFT, "150"),
+    "adapter.virtual_tokens": (PROMPT, "5"),
+    "adapter.text": (PROMPT, "Add up."),
+    "adapter.projection_size": (PREFIX, "7"),
+    "adapter.encoder": (P_TUNING, "lstm"),
+    "adapter.encoder_size": (P_TUNING, "7"),
     "quantization.method": ([], "int8"),
     "quantization.double_quantization": (NF4, "false"),
     "quantization.compute_dtype": (NF4, "bfloat16"),
@@ -82,7 +136,7 @@ def leaves() -> set[str]:
     keys = set(all_keys())
     sections = {key for key in keys if any(other.startswith(f"{key}.") for other in keys)}
     # a list or a preset stands there as well as a mapping
-    return (keys - sections) | {"adapter.target_modules"}
+    return (keys - sections) | {"adapter.target_modules", "adapter.exclude_modules"}
 
 
 def write_files(folder: Path) -> None:
@@ -115,6 +169,7 @@ def recipe(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Path:
             "output": {"dir": str(tmp_path / "run")},
         }
     )
+    (tmp_path / "mixtral").symlink_to(tiny_model("mixtral"))
     path = tmp_path / "recipe.yaml"
     path.write_text(text.replace("training: {}\n", ""), "utf-8")
     return path

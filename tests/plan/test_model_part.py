@@ -135,3 +135,74 @@ def test_quantization_is_settled(probed: Probed) -> None:
     named = resolved(probed("llama", "quantization.compute_dtype=bfloat16", quantization="nf4"))
     assert decision(named, "quantization.compute_dtype") == ("bfloat16", "--set")
     assert decision(resolved(probed()), "quantization.method") == ("none", "default")
+
+
+def test_qlora_fills_in_what_the_recipe_leaves_out(probed: Probed) -> None:
+    plan = resolved(probed(adapter="qlora"))
+    assert plan.adapter.spec.variant == "qlora"
+    assert plan.quantization.model_dump() == {
+        "method": "nf4",
+        "full_precision_modules": (),
+        "double_quantization": True,
+        "compute_dtype": "float32",
+    }
+    reason = "qlora is LoRA on a 4-bit base"
+    assert decision(plan, "quantization.method") == ("nf4", reason)
+    assert decision(plan, "quantization.double_quantization") == ("true", reason)
+    assert decision(plan, "quantization.compute_dtype") == ("float32", "the model's dtype")
+    assert plan.optimizer.name == "paged_adamw"
+    assert decision(plan, "training.optimizer.name") == (
+        "paged_adamw",
+        "qlora has a paged optimizer",
+    )
+
+
+def test_what_a_qlora_recipe_says_itself_stands(probed: Probed) -> None:
+    plan = resolved(
+        probed(
+            adapter={"variant": "qlora", "rank": 4},
+            quantization={"method": "fp4", "double_quantization": False},
+            training={"optimizer": "adamw_8bit"},
+        )
+    )
+    written = {
+        "quantization.method": "fp4",
+        "quantization.double_quantization": "false",
+        "training.optimizer.name": "adamw_8bit",
+    }
+    for field, expected in written.items():
+        value, reason = decision(plan, field)
+        assert value == expected
+        assert reason.startswith("recipe.yaml:")
+
+
+def test_a_qlora_adapter_is_a_lora(probed: Probed) -> None:
+    qlora, lora = (
+        resolved(probed(adapter={"variant": variant, "rank": 4}, quantization="nf4")).adapter
+        for variant in ("qlora", "lora")
+    )
+    assert qlora.trainable_parameters == lora.trainable_parameters
+    configs = [each.spec.peft_config(list(each.peft_names)).to_dict() for each in (qlora, lora)]
+    assert configs[0] == configs[1]
+
+
+def test_what_stays_in_full_precision_is_said_with_the_head(probed: Probed) -> None:
+    field = "quantization.full_precision_modules"
+    assert decision(resolved(probed(quantization="nf4")), field) == (
+        "lm_head",
+        "the output head, always",
+    )
+    named = resolved(probed("llama", f"{field}=[o_proj, lm_head]", quantization="int8"))
+    assert decision(named, field) == ("o_proj, lm_head", "--set")
+    assert named.model.heads == ("lm_head",)
+
+
+def test_lora_fa_trains_b_alone(probed: Probed) -> None:
+    adapter = {"variant": "rslora", "rank": 4}
+    whole = resolved(probed(adapter=adapter))
+    plan = resolved(probed("llama", "training.optimizer=lora_fa", adapter=adapter))
+    inputs = 4 * 2 * (4 * 32 + 2 * 32 + 64)
+    assert plan.adapter.trainable_parameters == whole.adapter.trainable_parameters - inputs
+    value, reason = decision(plan, "adapter.trainable_parameters")
+    assert value == f"{plan.adapter.trainable_parameters:,}"
+    assert reason == "those of B: lora_fa freezes A"

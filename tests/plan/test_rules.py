@@ -144,19 +144,6 @@ def test_a_kernel_that_the_architecture_does_not_know(probed: Probed) -> None:
     )
 
 
-@pytest.mark.parametrize("method", ["nf4", "fp4", "int8"])
-def test_quantization_needs_its_package(
-    probed: Probed, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    quantized = probed("llama", quantization=method)
-    assert problems_of(quantized) == ()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    (problem,) = problems_of(quantized)
-    assert problem.where.key == "quantization.method"
-    assert problem.message == f"{method} needs the package bitsandbytes"
-    assert problem.hint == "pip install bitsandbytes"
-
-
 def test_a_system_prompt_for_rows_that_are_no_conversations(probed: Probed) -> None:
     loaded, facts = probed(dataset=["rows.jsonl", {"path": "rows.jsonl", "system_prompt": "Be."}])
     assert problems_of((loaded, facts)) == ()

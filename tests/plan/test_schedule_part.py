@@ -113,3 +113,34 @@ def test_the_rest_is_taken_as_it_is_written(probed: Probed) -> None:
     assert plan.optimizer.beta2 == 0.95
     assert decision(plan, "training.optimizer.beta2")[1].startswith("recipe.yaml:")
     assert decision(plan, "training.optimizer.name") == ("adamw", "default")
+
+
+def test_the_optimizer_that_is_left_out_is_adamw(probed: Probed) -> None:
+    plan = resolve_plan(*probed())
+    assert decision(plan, "training.optimizer.name") == ("adamw", "default")
+    assert decision(plan, "training.optimizer.lora_plus_ratio") == ("none", "default")
+    noted = {each.field for each in plan.decisions}
+    assert not noted & {"training.learning_rate_of_b", "training.optimizer.paging"}
+
+
+def test_lora_plus_is_said_as_the_rate_that_it_comes_to(probed: Probed) -> None:
+    flags = ["training.optimizer.lora_plus_ratio=16", "training.learning_rate=1e-4"]
+    plan = resolve_plan(*probed("llama", *flags))
+    assert decision(plan, "training.learning_rate_of_b") == (
+        "0.0016",
+        "lora_plus_ratio × learning_rate",
+    )
+    assert plan.optimizer.summary(1e-4) == "adamw, learning rate 0.0001, of B 0.0016"
+
+
+@pytest.mark.parametrize("name", ["paged_adamw", "paged_adamw_8bit"])
+def test_on_a_cpu_the_plan_says_that_nothing_is_paged(probed: Probed, name: str) -> None:
+    loaded, facts = probed("llama", f"training.optimizer={name}")
+    on_cpu = replace(facts, machine=replace(facts.machine, device="cpu"))
+    assert decision(resolve_plan(loaded, on_cpu), "training.optimizer.paging") == (
+        "none",
+        "on a CPU the state is plain memory",
+    )
+    on_gpu = replace(facts, machine=replace(facts.machine, device="cuda", fast_bfloat16=True))
+    fields = {each.field for each in resolve_plan(loaded, on_gpu).decisions}
+    assert "training.optimizer.paging" not in fields

@@ -61,10 +61,15 @@ class SchemaChecker:
         return not isinstance(value, dict) or set(argument) <= value.keys()
 
     def _additionalProperties(  # noqa: N802
-        self, value: Any, argument: bool, schema: dict[str, Any]
+        self, value: Any, argument: bool | dict[str, Any], schema: dict[str, Any]
     ) -> bool:
-        assert argument is False, "an open mapping"
-        return not isinstance(value, dict) or value.keys() <= schema["properties"].keys()
+        if not isinstance(value, dict):
+            return True
+        others = value.keys() - schema.get("properties", {}).keys()
+        if isinstance(argument, dict):
+            return all(self._fits(value[key], argument) for key in others)
+        assert argument is False, "an open mapping of anything"
+        return not others
 
     def _items(self, value: Any, argument: dict[str, Any], _schema: Any) -> bool:
         return not isinstance(value, list) or all(self._fits(item, argument) for item in value)

@@ -27,6 +27,8 @@ MODEL = TEXT | _some(
     trust_remote_code=st.booleans(),
     allow_pickle=st.booleans(),
 )
+NAMES = st.lists(TEXT, max_size=4)
+PATTERN = st.sampled_from(["q_proj", r"layers\.[0-3]\..*", "(k|v)_proj"])
 VARIANT = st.sampled_from(["lora", "rslora"])
 ADAPTER = VARIANT | _some(
     {"variant": VARIANT},
@@ -36,6 +38,13 @@ ADAPTER = VARIANT | _some(
     target_modules=st.sampled_from(["all-linear", "attention", "mlp"])
     | st.lists(TEXT, min_size=1, max_size=4)
     | st.sampled_from([{"regex": r".*layers\.[0-9]+\..*"}, {"regex": "q_proj"}]),
+    exclude_modules=NAMES | st.just({"regex": ".*q_proj"}),
+    layers=st.lists(st.integers(0, 99) | st.sampled_from(["0-7", "12-12"]), max_size=4),
+    modules_to_save=NAMES,
+    rank_pattern=st.dictionaries(PATTERN, COUNT, max_size=3),
+    alpha_pattern=st.dictionaries(PATTERN, POSITIVE | COUNT, max_size=3),
+    target_parameters=st.just("experts") | NAMES,
+    trainable_tokens=st.lists(TEXT | st.integers(0, 10**6), max_size=4),
 )
 QUANTIZATION = (
     st.sampled_from(["none", "nf4", "fp4", "int8", {"method": "none"}, {"method": "int8"}])
