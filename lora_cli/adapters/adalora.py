@@ -57,6 +57,7 @@ class AdaLora(LowRankSpec):
         lora_fa="its A is trained to be orthogonal; use adamw",
         exports="kept ranks",
     )
+    learning_rate: ClassVar[float] = 5e-3  # all three factors start small, one of them at 0
     scaling_formula: ClassVar[str] = "alpha / initial_rank"
 
     @property
@@ -145,6 +146,19 @@ class AdaLora(LowRankSpec):
             beta2=self.beta2,
             orth_reg_weight=self.orthogonality_weight,
         )
+
+    def begin(self, model: PeftModel) -> None:
+        """Make the divisor of the scaling the initial rank, and keep it that.
+
+        On a base in 16 bits, peft rounds it to 16 bits and lets it be trained.
+        """
+        import torch
+
+        divisor = torch.tensor([float(self.resolved_initial_rank)])
+        for layer in ranked_layers(model).values():
+            device = layer.lora_E["default"].device
+            frozen = torch.nn.Parameter(divisor.to(device), requires_grad=False)
+            layer.ranknum["default"] = frozen
 
     def penalty(self, model: PeftModel) -> torch.Tensor | None:
         """Return how far A·Aᵀ and Bᵀ·B are from the identity (equation 4), times its weight.

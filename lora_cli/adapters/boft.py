@@ -1,11 +1,12 @@
 """BOFT: butterfly orthogonal fine-tuning. Liu et al. 2023, arXiv 2311.06243, section 4.
 
-peft multiplies butterfly factors by a CUDA kernel that it compiles on the spot; where that fails it
-silently takes one factor. Here the kernel's place is taken by a few lines of torch on any device.
+peft lays the blocks of several factors out with a CUDA kernel that it compiles on the spot; where
+that fails it silently takes one factor. Here a few lines of torch take the kernel's place.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -92,12 +93,14 @@ class Boft(TargetedSpec):
         saved = super().saved(model, taken)
         if self.butterfly_factors == 1:
             return saved
-        saved.config.boft_block_size, saved.config.boft_n_butterfly_factor = self.span, 1
-        for name in [name for name in saved.tensors if name.endswith(".boft_R")]:
+        config = copy.copy(saved.config)
+        config.boft_block_size, config.boft_n_butterfly_factor = self.span, 1
+        tensors = dict(saved.tensors)
+        for name in (name for name in saved.tensors if name.endswith(".boft_R")):
             layer = model.get_submodule(name.removesuffix(".boft_R"))
             rotation, _scale = layer.get_delta_weight("default")
-            saved.tensors[name] = _skew(_diagonal_blocks(rotation, self.span))[None]
-        return saved
+            tensors[name] = _skew(_diagonal_blocks(rotation, self.span))[None]
+        return SavedAdapter(config, tensors)
 
 
 class _BlockDiagonal:

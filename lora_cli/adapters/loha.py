@@ -26,8 +26,6 @@ class LoHa(TargetedSpec):
     """Rank of each of the two factors."""
     alpha: float | None = Field(default=None, gt=0)
     """Numerator of the scaling alpha / rank; left out, the rank."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Probability of leaving out a whole module's update in a forward pass of training."""
 
     capability: ClassVar[Capability] = Capability(
         four_bit="no code for packed weights: use lora, vera or miss, or an int8 base",
@@ -47,8 +45,8 @@ class LoHa(TargetedSpec):
         )
 
     def summary(self) -> str:
-        """Return variant, rank, alpha and dropout."""
-        return f"loha, rank {self.rank}, alpha {self.alpha:g}, dropout {self.dropout:g}"
+        """Return variant, rank and alpha."""
+        return f"loha, rank {self.rank}, alpha {self.alpha:g}"
 
     def peft_config(self, target_modules: list[str], *, task: str = "CAUSAL_LM") -> LoHaConfig:
         """Return peft's configuration for exactly these modules."""
@@ -60,5 +58,4 @@ class LoHa(TargetedSpec):
             r=self.rank,
             # peft annotates it as int but only ever divides it
             alpha=self.alpha,
-            module_dropout=self.dropout,
         )

@@ -37,8 +37,6 @@ class LoKr(TargetedSpec):
     square root. A smaller one trains more."""
     decompose_both: bool = False
     """Make the first factor one of low rank as well, where it is large enough for that."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Probability of leaving out a whole module's update in a forward pass of training."""
 
     capability: ClassVar[Capability] = Capability(
         four_bit="no code for packed weights: use lora, vera or miss, or an int8 base",
@@ -84,8 +82,8 @@ class LoKr(TargetedSpec):
         return first, side // first
 
     def summary(self) -> str:
-        """Return variant, rank, alpha and dropout."""
-        return f"lokr, rank {self.rank}, alpha {self.alpha:g}, dropout {self.dropout:g}"
+        """Return variant, rank and alpha."""
+        return f"lokr, rank {self.rank}, alpha {self.alpha:g}"
 
     def peft_config(self, target_modules: list[str], *, task: str = "CAUSAL_LM") -> LoKrConfig:
         """Return peft's configuration for exactly these modules."""
@@ -99,5 +97,4 @@ class LoKr(TargetedSpec):
             alpha=self.alpha,
             decompose_factor=self.factor or -1,
             decompose_both=self.decompose_both,
-            module_dropout=self.dropout,
         )

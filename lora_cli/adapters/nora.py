@@ -54,6 +54,7 @@ class NoRa(LowRankSpec):
     capability: ClassVar[Capability] = Capability(
         lora_fa="the A that B is multiplied by is a product of two; use adamw"
     )
+    learning_rate: ClassVar[float] = 1e-3
     start_from: ClassVar[StartFrom] = "base weights"
 
     def trainable_parameters(self, setting: Setting) -> int:

@@ -45,7 +45,7 @@ class PromptTuning(PromptSpec):
         """Let the embeddings start as those of tokens, repeated or cut to fit."""
         import torch
 
-        words = model.get_input_embeddings().weight
-        ids = fitted(token_ids, self.virtual_tokens).to(words.device)
+        ids = fitted(token_ids, self.virtual_tokens).to(model.device)
         with torch.no_grad():
-            model.prompt_encoder["default"].embedding.weight.copy_(words[ids])
+            words = model.get_input_embeddings()(ids)
+            model.prompt_encoder["default"].embedding.weight.copy_(words)

@@ -39,6 +39,8 @@ class BaseModelFacts:
     parameters: int
     vocabulary: int
     """Rows of the embedding: token ids are below it."""
+    padding_token: int | None
+    """The token whose embedding gets no gradient, if there is one."""
     context_length: int | None
     layers: int
     hidden_size: int
@@ -90,6 +92,7 @@ def probe_base_model(source: ModelSource, *, trust_remote_code: bool) -> BaseMod
         model_type=model.config.model_type,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         vocabulary=model.get_input_embeddings().weight.shape[0],
+        padding_token=getattr(model.get_input_embeddings(), "padding_idx", None),
         context_length=getattr(text_config, "max_position_embeddings", None),
         layers=text_config.num_hidden_layers,
         hidden_size=text_config.hidden_size,

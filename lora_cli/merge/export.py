@@ -118,7 +118,7 @@ def _fits(adapter: Exportable, limit: Limit, report: Progress) -> dict[str, Fit]
     if exact is not None:
         return {module: fit_factors(pair, limit) for module, pair in exact.items()}
     if not limit.given:
-        message = f"{adapter.method} is no product of small rank: no LoRA is exactly the same"
+        message = f"no LoRA is known that is exactly the same as {adapter.method}"
         hint = f"say how near is enough: --error 0.05, or a rank as in --rank 32; or {INSTEAD}"
         raise MergeError(message, str(adapter.config.path), hint)
     base = fetch_base(adapter.find_base())

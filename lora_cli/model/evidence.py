@@ -82,32 +82,57 @@ def mean_inputs(
     """Return the mean of x·xᵀ over the inputs x of each module, padding left out."""
     import torch
 
-    totals: dict[str, torch.Tensor] = {}
-    counts: dict[str, int] = {}
-    mask: torch.Tensor | None = None
-
-    def note(name: str) -> Callable[[Any, tuple[Any, ...]], None]:
-        def hook(_module: Any, arguments: tuple[Any, ...]) -> None:
-            inputs = arguments[0].detach()
-            if mask is not None and inputs.shape[:-1] == mask.shape:
-                inputs = inputs[mask.bool()]
-            flat = inputs.reshape(-1, inputs.shape[-1]).float()
-            moment = flat.T @ flat
-            totals[name] = totals[name] + moment if name in totals else moment
-            counts[name] = counts.get(name, 0) + len(flat)
-
-        return hook
-
-    hooks = [model.get_submodule(name).register_forward_pre_hook(note(name)) for name in modules]
+    moments = _Moments()
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(moments.hook(name)) for name in modules
+    ]
     try:
         with torch.no_grad():
             for batch in calibration.batches:
-                mask = batch.attention_mask
+                moments.begin(batch.attention_mask)
                 calibration.loss(model, batch)
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: total / counts[name] for name, total in totals.items() if counts[name]}
+    return {name: total / count for name, (total, count) in moments.sums.items() if count}
+
+
+class _Moments:
+    """Sums of x·xᵀ and the number of inputs, by module.
+
+    What goes into several modules one after the other, as into q, k and v, is multiplied once.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[torch.Tensor, int]] = {}
+        self._mask: torch.Tensor | None = None
+        self._last: tuple[torch.Tensor, int, tuple[torch.Tensor, int]] | None = None
+
+    def begin(self, mask: torch.Tensor) -> None:
+        """Begin with a batch whose real tokens are those of `mask`."""
+        self._mask, self._last = mask, None
+
+    def hook(self, name: str) -> Callable[[Any, tuple[Any, ...]], None]:
+        """Return what notes the inputs of a module before it runs."""
+
+        def note(_module: Any, arguments: tuple[Any, ...]) -> None:
+            moment, count = self._moment(arguments[0])
+            if name in self.sums:
+                total, before = self.sums[name]
+                moment, count = total + moment, before + count
+            self.sums[name] = moment, count
+
+        return note
+
+    def _moment(self, inputs: torch.Tensor) -> tuple[torch.Tensor, int]:
+        version = inputs._version  # noqa: SLF001  # counts changes in place
+        if self._last is None or self._last[0] is not inputs or self._last[1] != version:
+            real = inputs
+            if self._mask is not None and inputs.shape[:-1] == self._mask.shape:
+                real = inputs[self._mask.bool()]
+            flat = real.reshape(-1, real.shape[-1]).float()
+            self._last = inputs, version, (flat.T @ flat, len(flat))
+        return self._last[2]
 
 
 def mean_gradients(

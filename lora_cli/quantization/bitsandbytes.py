@@ -95,7 +95,7 @@ class FourBit(Quantized):
         }
 
     def requantized(self, weight: torch.Tensor) -> torch.Tensor:
-        """Return what the base keeps of an (out, in) weight, in float32."""
+        """Return what is left, in float32, of an (out, in) weight in the dtype of the base."""
         from bitsandbytes import functional
 
         packed, state = functional.quantize_4bit(
@@ -138,7 +138,7 @@ class EightBit(Quantized):
         return {"quantization_config": config}
 
     def requantized(self, weight: torch.Tensor) -> torch.Tensor:
-        """Return what the base keeps of an (out, in) weight, in float32."""
+        """Return what is left, in float32, of an (out, in) weight in the dtype of the base."""
         from bitsandbytes import functional
 
         packed, scale, _outliers = functional.int8_vectorwise_quant(weight.half().contiguous())

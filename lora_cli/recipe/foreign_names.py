@@ -166,7 +166,7 @@ NOTES = _by_word({
         auto_resume_from_checkpoints resume_adapter_file""",
     "the product of `training.batch_size` and `training.gradient_accumulation_steps`":
         "global_batch_size effective_batch_size total_batch_size",
-    "`adapter.alpha` is this times `adapter.rank`": "scale lora_scale scaling",
+    "`adapter.alpha` is this times `adapter.rank`": "scale lora_scale",
     "DoRA is not part of this version": "use_dora dora peft_use_dora lora_dora",
     "biases stay as they are: to train them is not part of this version": "bias lora_bias",
     "the seed decides the order of the rows": "shuffle dataset_shuffle shuffle_merged_datasets",

@@ -16,6 +16,8 @@ NEAR_ELSEWHERE = 0.85
 """A word from another section, or of another tool, must be nearer to be worth a question."""
 SHORTEST_WORD = 5
 LONGEST_WORD = 40
+MOST_LISTED = 15
+"""Keys of a section that are named where none is near."""
 
 
 class Suggestion(NamedTuple):
@@ -106,7 +108,12 @@ def _alike(section: str, word: str, all_keys: Collection[str]) -> Suggestion:
         return Suggestion(NOTES[near])
     names = [key.removeprefix(prefix) for key in all_keys if key.startswith(prefix)]
     place = f"`{section}`" if section else "a recipe"
-    return Suggestion(f"{place} has: {', '.join(name for name in names if '.' not in name)}")
+    return Suggestion(f"{place} has: {_listing([name for name in names if '.' not in name])}")
+
+
+def _listing(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + more
 
 
 def _named(word: str, all_keys: Iterable[str], prefix: str) -> list[str]:

@@ -94,11 +94,28 @@ def test_trained_are_a_triple_of_the_initial_rank(rank: int, width: int, height:
     assert spec.trainable_parameters(setting((width, height))) == (rank + 1) * (width + height + 1)
 
 
-def test_the_count_is_that_of_the_model(tiny_model: TinyModel) -> None:
-    base = Base(tiny_model("llama"))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_count_is_that_of_the_model(tiny_model: TinyModel, dtype: str) -> None:
+    base = Base(tiny_model("llama"), dtype=dtype)
     adapter = base.adapted(AdaLora(rank=3))
     trained = sum(each.numel() for each in adapter.model.parameters() if each.requires_grad)
     assert trained == adapter.spec.trainable_parameters(base.setting())
+
+
+def test_on_a_base_in_bfloat16_the_scaling_stays_what_it_is(
+    tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    """Peft lets the rank that it divides by be trained there, and rounds 257 to 256."""
+    base = Base(tiny_model("llama"), dtype="bfloat16")
+    adapter = base.adapted(AdaLora(rank=2, initial_rank=257))
+    assert {each.dtype for each in adapter.state().values()} == {torch.float32, torch.bool}
+    losses = train(adapter, optimizer_of(adapter, RATE), last=12)
+    assert losses[-1] < losses[0] - 0.15
+    divisors = {float(each.ranknum["default"]) for each in ranked_layers(adapter.model).values()}
+    assert divisors == {257.0}
+    found = logits(adapter.model)
+    # the base computes in bfloat16, whose last digit of logits of about 1 is 1/128
+    torch.testing.assert_close(logits(base.reloaded(adapter, tmp_path)), found, rtol=0, atol=0.05)
 
 
 def test_the_penalty_is_the_term_that_peft_adds_to_a_loss(tiny_model: TinyModel) -> None:

@@ -36,8 +36,11 @@ def test_trained_are_a_pair_and_a_magnitude_a_row(rank: int, shapes: list[Any]) 
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
-def test_the_count_is_that_of_the_model(tiny_model: TinyModel, architecture: str) -> None:
-    base = Base(tiny_model(architecture), architecture)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_count_is_that_of_the_model(
+    tiny_model: TinyModel, architecture: str, dtype: str
+) -> None:
+    base = Base(tiny_model(architecture), architecture, dtype=dtype)
     adapter = base.adapted(Dora(rank=3))
     trained = sum(each.numel() for each in adapter.model.parameters() if each.requires_grad)
     assert trained == adapter.spec.trainable_parameters(base.setting())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lora_cli.adapters.lora import Lora
 from lora_cli.adapters.low_rank import LowRankSpec
 from lora_cli.adapters.rslora import RsLora
 from lora_cli.adapters.targeted import TargetRegex
+from lora_cli.facts.bare_parameters import ParameterFacts
 from tests.helpers.settings import setting
 
 TinyModel = Callable[[str], Path]
@@ -66,9 +68,53 @@ def test_defaults() -> None:
         "rank": 16,
         "alpha": None,
         "dropout": 0.0,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+        "target_parameters": (),
+        "trainable_tokens": (),
         "target_modules": "all-linear",
+        "exclude_modules": (),
+        "layers": (),
+        "modules_to_save": (),
         "variant": "lora",
     }
+
+
+PATTERNS = st.sampled_from(["q_proj", "attn.q_proj", r"layers\.1\..*", "(q|v)_proj", "proj", ""])
+MODULES = [f"model.layers.{n}.attn.{leaf}_proj" for n in (0, 1, 11) for leaf in "qkv"]
+
+
+@given(ranks=st.dictionaries(PATTERNS, RANKS), alphas=st.dictionaries(PATTERNS, ALPHAS))
+@pytest.mark.parametrize("variant", [Lora, RsLora])
+def test_patterns_mean_what_they_mean_to_peft(
+    variant: type[LowRankSpec], ranks: dict[str, int], alphas: dict[str, float]
+) -> None:
+    from peft.utils.other import get_pattern_key
+
+    spec = variant(rank=3, alpha=5.0, rank_pattern=ranks, alpha_pattern=alphas)
+    for module in MODULES:
+        rank = ranks.get(get_pattern_key(ranks, module), 3)
+        alpha = alphas.get(get_pattern_key(alphas, module), 5.0)
+        assert spec.rank_of(module) == rank
+        divisor = math.sqrt(rank) if spec.rank_stabilised else rank
+        assert spec.scaling_of(module) == alpha / divisor
+
+
+def test_a_rank_of_4_at_alpha_32_is_scaled_by_16_where_the_rank_is_stabilised() -> None:
+    patterns: dict[str, Any] = {"rank_pattern": {"q": 4}, "alpha_pattern": {"q": 32}}
+    assert RsLora(rank=64, **patterns).scaling_of("a.q") == 16.0
+    assert Lora(rank=64, **patterns).scaling_of("a.q") == 8.0
+    assert Lora(rank=64, **patterns).scaling_of("a.v") == 2.0
+
+
+def test_the_parameters_of_patterns_and_of_experts() -> None:
+    modules = setting((5, 7), (5, 7))
+    stack = ParameterFacts("m.experts.down_proj", 3, 11, 13, experts=True)
+    both = replace(modules, parameters=[stack])
+    assert Lora(rank=2, rank_pattern={"m1": 4}).trainable_parameters(modules) == (2 + 4) * 12
+    assert Lora(rank=2).trainable_parameters(both) == 2 * 2 * 12 + 2 * 3 * (11 + 13)
+    patterned = Lora(rank=2, rank_pattern={"down_proj": 1})
+    assert patterned.trainable_parameters(both) == 2 * 2 * 12 + 3 * (11 + 13)
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
@@ -109,6 +155,18 @@ def test_peft_builds_what_the_spec_says(tiny_model: TinyModel, spec: LowRankSpec
             {"variant": "lora", "target_modules": {"regex": ".*q"}},
             Lora(target_modules=TargetRegex(regex=".*q")),
         ),
+        (
+            {"variant": "lora", "exclude_modules": {"regex": ".*q"}, "layers": [0, "2-3"]},
+            Lora(exclude_modules=TargetRegex(regex=".*q"), layers=(0, "2-3")),
+        ),
+        (
+            {"variant": "lora", "target_parameters": "experts", "trainable_tokens": [3, "a"]},
+            Lora(target_parameters="experts", trainable_tokens=(3, "a")),
+        ),
+        (
+            {"variant": "lora", "target_parameters": ["gate.weight"], "rank_pattern": {"q": 2}},
+            Lora(target_parameters=("gate.weight",), rank_pattern={"q": 2}),
+        ),
     ],
 )
 def test_a_family_by_name(value: Any, expected: LowRankSpec) -> None:
@@ -119,8 +177,16 @@ def test_a_family_by_name(value: Any, expected: LowRankSpec) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        {"variant": "dora"},
+        {"variant": "no such"},
         {"variant": "lora", "rank": 0},
+        {"variant": "lora", "rank_pattern": {"q_proj": 0}},
+        {"variant": "lora", "alpha_pattern": {"q_proj": 0}},
+        {"variant": "lora", "layers": ["7"]},
+        {"variant": "lora", "layers": [-1]},
+        {"variant": "lora", "layers": [True]},
+        {"variant": "lora", "target_parameters": "all"},
+        {"variant": "lora", "trainable_tokens": [True]},
+        {"variant": "lora", "trainable_tokens": [""]},
         {"variant": "lora", "rank": 4.5},
         {"variant": "lora", "alpha": 0},
         {"variant": "lora", "alpha": float("inf")},

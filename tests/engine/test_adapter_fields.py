@@ -56,6 +56,26 @@ def test_a_run_trains_what_was_planned_and_plain_peft_loads_it(
     assert (config["layers_to_transform"], config["exclude_modules"]) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "adapter"),
+    [
+        ("tied_llama", ENDS),
+        ("mixtral", {"target_parameters": "experts"}),
+        ("llama", {"target_modules": ["q_proj", "embed_tokens", "lm_head"]}),
+    ],
+    ids=str,
+)
+def test_a_base_in_four_bits(
+    tmp_path: Path, tiny_model: TinyModel, architecture: str, adapter: dict[str, Any]
+) -> None:
+    """Embedding, head and fused experts are what bitsandbytes leaves in full precision."""
+    sections: dict[str, Any] = {"model": BFLOAT16, "adapter": adapter, "quantization": "nf4"}
+    steps = {"steps": 10, "learning_rate": 0.02}
+    train(plan_of(write_recipe(tmp_path, tiny_model(architecture), training=steps, **sections)))
+    losses = losses_of(tmp_path / "run")
+    assert losses[-1] < losses[0] - 0.02
+
+
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, tiny_model: TinyModel) -> None:
     """The float32 copies come back as they were, and not as the base's precision has them."""
     adapters = []

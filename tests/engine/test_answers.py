@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
+from pydantic import TypeAdapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lora_cli.adapters import AdapterSpec
 from lora_cli.data.load import Row
 from lora_cli.engine.answers import generate, prompt_of
 from lora_cli.engine.prepare import planned_dataset, planned_tokenizer
 from lora_cli.events import AnswersDone
 from tests.engine.conftest import Finished
+from tests.helpers.prompts import Prompted
 from tests.helpers.runs import PLAIN_PEFT, of_kind, plan_of, train, write_recipe
 from tests.helpers.tiny_models import chat_row, make_tokenizer, write_rows
 
@@ -179,3 +183,49 @@ def test_learnt_positions_are_not_overrun(
     write_rows(tmp_path / "rows.jsonl", [chat_row("x" * 210, "y") for _ in range(2)])
     _, events = train(plan_of(recipe))
     assert of_kind(events, AnswersDone)[-1] == AnswersDone("adapter", 1, 1)
+
+
+@PLAIN_PEFT
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize("variant", ["prompt_tuning", "p_tuning", "prefix_tuning"])
+def test_virtual_tokens_answer_each_prompt_as_if_it_were_alone(
+    tiny_model: TinyModel, architecture: str, variant: str
+) -> None:
+    """peft puts them in front of the padding: an answer would depend on its batch."""
+    spec: Any = TypeAdapter(AdapterSpec).validate_python({"variant": variant, "virtual_tokens": 5})
+    base = Prompted(tiny_model(architecture), architecture)
+    model, tokenizer = base.adapted(spec).model.eval(), make_tokenizer()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4.0)  # a model that what comes before can sway
+    prompts = [list(range(30, 47)), [60, 61, 62], [70]]
+    alone = [generate(model, tokenizer, [prompt], max_new_tokens=12) for prompt in prompts]
+    assert [[each] for each in generate(model, tokenizer, prompts, max_new_tokens=12)] == alone
+    for prompt, answer in zip(prompts, alone, strict=True):
+        with pytest.warns(match="Position ids") if variant != "prefix_tuning" else nullcontext():
+            plain = model.generate(
+                input_ids=torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
+                max_new_tokens=12,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        assert answer == [tokenizer.decode(plain[0, len(prompt) :], skip_special_tokens=True)]
+    with model.disable_adapter():
+        as_base = generate(model, tokenizer, prompts, max_new_tokens=12)
+    assert [[each] for each in as_base] != alone
+    scaled = model.get_base_model().eval()
+    assert generate(scaled, tokenizer, prompts, max_new_tokens=12) == as_base
+
+
+@PLAIN_PEFT
+@pytest.mark.parametrize("variant", ["prompt_tuning", "prefix_tuning"])
+def test_answers_end_where_virtual_tokens_and_prompt_have_filled_the_context(
+    tiny_model: TinyModel, variant: str
+) -> None:
+    spec: Any = TypeAdapter(AdapterSpec).validate_python({"variant": variant, "virtual_tokens": 50})
+    model = Prompted(tiny_model("gpt2"), "gpt2").adapted(spec).model.eval()
+    model.generation_config.eos_token_id = None
+    (answer,) = generate(model, make_tokenizer(), [[40] * 200], max_new_tokens=99)
+    assert len(answer) <= 256 - 250, "a token is a byte"

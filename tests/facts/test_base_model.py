@@ -70,6 +70,29 @@ def test_the_facts_are_those_of_the_real_model(tiny_model: TinyModel, architectu
     assert set(facts.attention_kernels) >= {"eager", "sdpa"}
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_both_ends_of_the_model(tiny_model: TinyModel, architecture: str) -> None:
+    facts = probe(tiny_model(architecture))
+    model = AutoModelForCausalLM.from_pretrained(tiny_model(architecture))
+    assert model.get_submodule(facts.embedding.name) is model.get_input_embeddings()
+    assert facts.output_head is not None
+    assert model.get_submodule(facts.output_head.name) is model.get_output_embeddings()
+    assert (facts.embedding.in_features, facts.embedding.out_features) == (259, 32)
+    assert (facts.output_head.in_features, facts.output_head.out_features) == (32, 259)
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "mixtral"])
+def test_sizes_are_those_of_the_real_modules(tiny_model: TinyModel, architecture: str) -> None:
+    facts = probe(tiny_model(architecture))
+    model = AutoModelForCausalLM.from_pretrained(tiny_model(architecture))
+    for name, size in facts.sizes.items():
+        assert size == sum(p.numel() for p in model.get_submodule(name).parameters()) > 0
+    left = {name for name, _ in model.named_modules() if name} - facts.sizes.keys()
+    kinds = {type(model.get_submodule(name)).__name__ for name in left}
+    assert "ModuleList" in kinds
+    assert not kinds & {"Linear", "Embedding", "Conv1D", "LlamaRMSNorm", "LayerNorm", "LlamaMLP"}
+
+
 def test_llama_7b_has_the_published_counts(tmp_path: Path) -> None:
     base = probe(config_folder(tmp_path, "LlamaConfig"))
     assert base.parameters == 6_738_415_616

@@ -125,7 +125,7 @@ def train(
     """Take the steps `first` to `last` on `tokens`; return the loss of each."""
     model, spec, losses = adapter.model.train(), adapter.spec, []
     for step in range(first, last + 1):
-        found = model(input_ids=tokens()).logits
+        found = model(input_ids=tokens()).logits[:, -tokens().shape[1] :]
         loss = torch.nn.functional.cross_entropy(
             found[:, :-1].flatten(0, 1).float(), tokens()[:, 1:].flatten()
         )

@@ -259,8 +259,8 @@ def test_what_is_known_of_the_base_goes_with_it(tmp_path: Path, tiny_model: Tiny
         ({"peft_type": "LOHA", "modules_to_save": ["norm"]}, "modules trained in full"),
         ({"peft_type": "PREFIX_TUNING"}, "adds to what the model reads and changes no weight"),
         ({"peft_type": "P_TUNING"}, "serve it with peft, or train a LoRA instead"),
-        ({"use_dora": True}, "DORA is no product of small rank"),
-        ({"peft_type": "OFT"}, "OFT is no product of small rank: no LoRA is exactly the same"),
+        ({"use_dora": True}, "no LoRA is known that is exactly the same as DORA"),
+        ({"peft_type": "OFT"}, "no LoRA is known that is exactly the same as OFT"),
     ],
 )
 def test_what_has_no_canonical_form_is_refused_with_a_way_out(

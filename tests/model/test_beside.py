@@ -147,6 +147,22 @@ def test_the_copies_are_float32_and_compute_as_the_base_does(
     assert logits(model).dtype == dtype
 
 
+@pytest.mark.parametrize("architecture", ["llama", "tied_llama"])
+def test_the_embedding_of_padding_learns_from_a_tied_head_alone(
+    tiny_model: TinyModel, architecture: str
+) -> None:
+    """The reason why the plan refuses it elsewhere."""
+    base = base_of(tiny_model(architecture))
+    padding = base.get_input_embeddings().padding_idx
+    model = attach(base, Lora(rank=2, trainable_tokens=(3, padding)), "q_proj").model
+    tokens = torch.tensor([[2, 3, padding, 4]])
+    model(tokens, labels=tokens).loss.backward()
+    (delta,) = (p for n, p in model.named_parameters() if "trainable_tokens_delta" in n)
+    assert delta.grad is not None
+    assert delta.grad[0].any()
+    assert delta.grad[1].any() == (architecture == "tied_llama")
+
+
 def test_steps_too_small_for_bfloat16_are_learnt(tiny_model: TinyModel) -> None:
     """The weights of a norm start as 1: bfloat16 has no number between 1 and 1.0078."""
     spec = Lora(rank=2, modules_to_save=("model.norm",))

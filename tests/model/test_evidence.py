@@ -146,3 +146,23 @@ def test_a_module_that_no_row_reaches_is_named(kind: Any) -> None:
 def test_what_is_not_finite_is_named(kind: Any) -> None:
     with pytest.raises(RunError, match=rf"the {kind} of `used` are not finite"):
         gather(Halves(), kind, ["used"], Calibration([Rows(float("inf"))], run))
+
+
+class Shared(nn.Module):
+    """Layers that get one tensor, as q, k and v do, of which the last gets it changed in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(4, 4) for _ in "qkv")
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        held = inputs.clone()
+        found: torch.Tensor = self.q(held) + self.k(held)
+        return found + self.v(held.add_(1))
+
+
+def test_a_tensor_that_several_modules_get_is_each_modules_own() -> None:
+    calibration = Calibration([Rows(1.0), Rows(2.0)], run)
+    found = gather(Shared(), "inputs", ["q", "k", "v"], calibration)
+    for name, mean in (("q", (1 + 4) / 2), ("k", (1 + 4) / 2), ("v", (4 + 9) / 2)):
+        torch.testing.assert_close(found[name], torch.full((4, 4), mean))

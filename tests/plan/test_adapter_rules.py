@@ -63,14 +63,14 @@ Refused = Callable[..., list[str]]
             ),
         ),
         (
-            {"trainable_tokens": [257], "modules_to_save": ["embed_tokens"]},
+            {"trainable_tokens": [256], "modules_to_save": ["embed_tokens"]},
             (
                 "adapter.trainable_tokens: `modules_to_save` names `model.embed_tokens` already, "
                 "with all its tokens (keep one of the two)"
             ),
         ),
         (
-            {"trainable_tokens": [257], "target_modules": ["embed_tokens"]},
+            {"trainable_tokens": [256], "target_modules": ["embed_tokens"]},
             (
                 "adapter.trainable_tokens: `target_modules` names `model.embed_tokens` already, "
                 "with all its tokens (keep one of the two)"
@@ -231,6 +231,14 @@ def test_layers_that_peft_takes_for_experts(planned: Planned, refused: Refused) 
             ),
         ),
         (
+            "<|im_end|>",
+            (
+                "adapter.trainable_tokens[1]: token 257 is the model's padding, whose embedding "
+                "gets no gradient (give the model's config.json another `pad_token_id`, or leave "
+                "it out)"
+            ),
+        ),
+        (
             "<|im_start|>",
             (
                 "adapter.trainable_tokens[1]: `<|im_start|>` is token 256, which is there already "
@@ -244,16 +252,22 @@ def test_what_is_no_token_to_train(refused: Refused, token: str | int, problem: 
 
 
 def test_tokens_are_trained_by_their_ids(planned: Planned) -> None:
-    tokens = ["<|im_end|>", "Ġ", "a", 3]
+    tokens = ["<|im_start|>", "Ġ", "a", 3]
     plan = planned(adapter={"variant": "lora", "rank": 4, "trainable_tokens": tokens})
     spec: Any = plan.adapter.spec
     ids = spec.trainable_tokens
     assert len(ids) == 4
-    assert {3, 257} < set(ids)
+    assert {3, 256} < set(ids)
     assert list(ids) == sorted(ids)
     alone = planned(adapter={"variant": "lora", "rank": 4})
     more = plan.adapter.trainable_parameters - alone.adapter.trainable_parameters
     assert more == 4 * 32
+
+
+def test_padding_is_trained_where_the_head_trains_it(planned: Planned) -> None:
+    adapter = {"variant": "lora", "rank": 4, "trainable_tokens": ["<|im_end|>"]}
+    spec: Any = planned("tied_llama", adapter=adapter).adapter.spec
+    assert spec.trainable_tokens == (257,)
 
 
 def decision(plan: RunPlan, field: str) -> tuple[str, str]:

@@ -174,3 +174,30 @@ def test_expected_answers_that_fit_are_planned(
     assert plan.evaluation is not None
     assert plan.evaluation.answers is not None
     assert plan.evaluation.answers.metric == answers
+
+
+@pytest.mark.parametrize(
+    ("variant", "trainable"),
+    [
+        ("prompt_tuning", 5 * 32),
+        ("p_tuning", 5 * 32 + 3 * 33 * 32),
+        ("prefix_tuning", 5 * 2 * 2 * 16),
+    ],
+)
+def test_vectors_in_front_adapt_no_module(
+    recipe_file: WriteRecipe, variant: str, trainable: int
+) -> None:
+    adapter = {"variant": variant, "virtual_tokens": 5}
+    plan = make_plan(load_recipe(recipe_file(adapter=adapter)))
+    assert (plan.adapter.modules, plan.adapter.peft_names) == ((), ())
+    assert plan.adapter.trainable_parameters == trainable
+    assert plan.adapter.spec.summary() == f"{variant}, 5 virtual tokens"
+
+
+def test_virtual_tokens_that_leave_no_room_for_a_row(recipe_file: WriteRecipe) -> None:
+    recipe = recipe_file(adapter={"variant": "p_tuning", "virtual_tokens": 249})
+    (problem,) = problems_of(recipe)
+    assert problem.where.key == "adapter.virtual_tokens"
+    assert problem.where.line == line_of(recipe, "virtual_tokens")
+    assert problem.message == "the model's context of 256 tokens has no room left for rows"
+    assert problem.hint == "at most 248"

@@ -174,3 +174,76 @@ def test_all_broken_rules_are_told_at_once(probed: Probed) -> None:
         "model.dtype",
         "",
     ]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "adapter", "expected"),
+    [
+        (
+            "llama",
+            {"variant": "oft", "block_size": 12},
+            (
+                "adapter.block_size",
+                "blocks of 12 do not divide the 32 inputs of `model.layers.0.self_attn.q_proj`",
+                "use 8",
+            ),
+        ),
+        (
+            "llama",
+            {"variant": "miss"},
+            (
+                "adapter.rank",
+                "a rank of 64 is over the 32 inputs of `model.layers.0.self_attn.q_proj`",
+                "use at most 32",
+            ),
+        ),
+        (
+            "llama",
+            {"variant": "ia3", "feedforward_modules": ["down"]},
+            (
+                "adapter.feedforward_modules",
+                "`down` is none of the adapted modules",
+                "name one of them, or leave the field out",
+            ),
+        ),
+        (
+            "gpt2",
+            {"variant": "loha"},
+            (
+                "adapter.variant",
+                (
+                    "loha on GPT2LMHeadModel: no code for weights held as (in, out): use lora or "
+                    "vera, or an int8 base"
+                ),
+                "",
+            ),
+        ),
+    ],
+)
+def test_a_method_that_does_not_fit_the_base(
+    probed: Probed, architecture: str, adapter: dict[str, Any], expected: tuple[str, str, str]
+) -> None:
+    assert the_problem(probed(architecture, adapter=adapter)) == expected
+
+
+def test_virtual_tokens_take_up_the_context(probed: Probed) -> None:
+    adapter = {"variant": "prompt_tuning", "virtual_tokens": 50}
+    assert the_problem(probed(adapter=adapter, training={"max_length": 207})) == (
+        "training.max_length",
+        "`training.max_length` is over the model's context of 256 tokens less 50 virtual ones",
+        "at most 206",
+    )
+    assert problems_of(probed(adapter=adapter, training={"max_length": 206})) == ()
+    assert resolve_plan(*probed(adapter=adapter)).data.max_length == 206
+
+
+@pytest.mark.parametrize("variant", ["prompt_tuning", "p_tuning", "prefix_tuning"])
+def test_recomputed_activations_know_no_prefix(probed: Probed, variant: str) -> None:
+    recipe = probed(adapter=variant, training={"gradient_checkpointing": True})
+    if variant == "prefix_tuning":
+        key, message, hint = the_problem(recipe)
+        assert key == "training.gradient_checkpointing"
+        assert message.startswith("a prefix stands in the cache of keys and values")
+        assert hint == "set it to false, or use prompt_tuning or p_tuning"
+    else:
+        assert problems_of(recipe) == ()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
@@ -161,6 +162,45 @@ def test_an_adapted_model_keeps_logits_where_its_base_does(tiny_model: TinyModel
     base.lm_head.register_forward_hook(lambda *call: shapes.append(tuple(call[2].shape)))
     score(model, batch_of(RAGGED))
     assert shapes == [(3, 6, 259)]
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+@pytest.mark.parametrize("keeps", [True, False], ids=["logits kept", "all logits"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize(
+    ("variant", "in_front"),
+    [("prompt_tuning", True), ("p_tuning", True), ("prefix_tuning", False)],
+)
+def test_virtual_tokens_do_not_shift_what_is_scored(
+    tiny_model: TinyModel,
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+    variant: str,
+    in_front: bool,
+    keeps: bool,
+) -> None:
+    """The loss equals a plain computation over all logits, and the one that peft itself makes."""
+    from lora_cli.adapters import AdapterSpec
+    from lora_cli.model.adapter import attach_adapter
+    from lora_cli.tasks import causal_lm
+
+    spec: Any = TypeAdapter(AdapterSpec).validate_python({"variant": variant, "virtual_tokens": 5})
+    base = AutoModelForCausalLM.from_pretrained(tiny_model(architecture), dtype=torch.float32)
+    model = attach_adapter(base, spec, peft_names=[], modules=[], seed=0).model.eval()
+    monkeypatch.setattr(causal_lm, "_keeps_logits", lambda _model: keeps)
+    batch = batch_of(RAGGED)
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    rows, longest = batch.input_ids.shape
+    with torch.no_grad():
+        logits = model(**inputs).logits
+        assert logits.shape[:2] == (rows, longest + (5 if in_front else 0))
+        own = model(**inputs, labels=batch.labels).loss
+        scored = score(model, batch)
+    full = functional.cross_entropy(
+        logits[:, -longest:-1].flatten(0, 1), batch.labels[:, 1:].flatten(), reduction="sum"
+    )
+    torch.testing.assert_close(scored.loss_sum, full)
+    torch.testing.assert_close(scored.loss_sum / scored.count, own)
 
 
 def test_a_loss_is_float32_and_has_gradients_whatever_the_model_computes_in() -> None:
