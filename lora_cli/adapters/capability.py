@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+NOT_FOLDED = "`loracli merge` folds pairs of A and B in this version; merge it with peft"
+
 Exports = Literal["rank", "twice the rank", "kept ranks", "approximation", "none"]
 
 

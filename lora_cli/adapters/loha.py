@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from lora_cli.adapters.capability import Capability
+from lora_cli.adapters.capability import NOT_FOLDED, Capability
 from lora_cli.adapters.targeted import TargetedSpec
 from lora_cli.adapters.variant import Setting
 
@@ -30,6 +30,7 @@ class LoHa(TargetedSpec):
     capability: ClassVar[Capability] = Capability(
         four_bit="no code for packed weights: use lora, vera or miss, or an int8 base",
         conv1d="no code for weights held as (in, out): use lora or vera, or an int8 base",
+        merge=NOT_FOLDED,
         exports="approximation",
     )
     learning_rate: ClassVar[float] = 1e-3

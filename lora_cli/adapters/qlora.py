@@ -25,5 +25,9 @@ class Qlora(LowRankSpec):
     """The method: LoRA, and the defaults of QLoRA for quantization and optimizer."""
 
     capability: ClassVar[Capability] = Capability(
-        plain=_NOT_FOUR_BIT, eight_bit=_NOT_FOUR_BIT, experts="", embeddings=""
+        plain=_NOT_FOUR_BIT,
+        eight_bit=_NOT_FOUR_BIT,
+        experts="",
+        embeddings="",
+        merge="`loracli merge` folds into full-precision bases in this version; merge it with peft",
     )

@@ -13,8 +13,9 @@ import yaml
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from lora_cli.errors import ExportError
+from lora_cli.errors import ExportError, MergeError
 from lora_cli.merge.export import ExportResult, export_lora
+from lora_cli.merge.merge import merge_adapter
 from lora_cli.merge.truncate import Limit
 from tests.helpers.adapters import adapted_logits, logits
 from tests.helpers.methods import NOTICES
@@ -58,6 +59,7 @@ def test_a_run_is_exported_as_its_method_declares(
     run = trained(tmp_path, base, variant)
     exports = PLAIN[variant].exports
     if exports == "none":
+        _check_merge(run, PLAIN[variant].merge, torch.empty(0))
         with pytest.raises(ExportError, match="serve it with peft"):
             export_lora(run, tmp_path / "served", Limit())
         return
@@ -69,12 +71,26 @@ def test_a_run_is_exported_as_its_method_declares(
     assert result.error <= (limit.error or 0)
     assert result.rank == RANKS.get(exports, result.rank)
     adapted = adapted_logits(base, run / "adapter")
+    _check_merge(run, PLAIN[variant].merge, adapted)
     for served in (vllm_logits, llama_cpp_logits, adapted_logits):
         found = served(base, tmp_path / "served")
         torch.testing.assert_close(found, adapted, atol=1e-5, rtol=0)
     plain = logits(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32))
     assert not torch.allclose(adapted, plain, atol=1e-3)
     assert (tmp_path / "served" / "chat_template.jinja").is_file()
+
+
+def _check_merge(run: Path, refusal: str, adapted: torch.Tensor) -> None:
+    """Check that a run merges to the adapted model, unless its method declares that it does not."""
+    merged = run.parent / "merged"
+    if refusal:
+        with pytest.raises(MergeError, match="merged by this version"):
+            merge_adapter(run, merged)
+        return
+    merge_adapter(run, merged)
+    found = logits(AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32))
+    # the weight is rounded once more than in base + adapter
+    torch.testing.assert_close(found, adapted, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("variant", ["lora", "loftq", "pissa"])

@@ -13,21 +13,24 @@ from lora_cli.facts.tokenizer import load_tokenizer
 from lora_cli.plan.make import make_plan
 from lora_cli.recipe.load import load_recipe
 from lora_cli.tasks.causal_lm import IGNORED
+from tests.helpers.variant_docs import variants
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 FILES = sorted(path.relative_to(RECIPES).as_posix() for path in RECIPES.rglob("*.yaml"))
 
 
-def test_no_recipe_is_lost() -> None:
-    assert FILES == ["quickstart.yaml"]
+def test_no_recipe_is_lost_and_every_variant_has_one() -> None:
+    assert set(FILES) == {"quickstart.yaml", *(f"variants/{name}.yaml" for name in variants())}
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_recipe_resolves_without_a_warning(file: str) -> None:
     """The first planning of a GGUF on a machine reads its tokenizer: some 20 s, once."""
-    plan = make_plan(load_recipe(RECIPES / file))
+    few_rows = ["dataset.max_rows=40"] if file.startswith("variants/") else []
+    plan = make_plan(load_recipe(RECIPES / file, few_rows))
     assert plan.warnings == ()
     assert plan.data.train.truncated_rows == 0
+    assert file in ("quickstart.yaml", f"variants/{plan.adapter.spec.variant}.yaml")
     assert plan.evaluation is not None
 
 
