@@ -1,4 +1,4 @@
-"""BOFT: butterfly orthogonal fine-tuning. Liu et al. 2023, arXiv 2311.06243, section 4.
+"""BOFT: butterfly orthogonal fine-tuning. Liu et al. 2023, arXiv 2311.06243.
 
 peft lays the blocks of several factors out with a CUDA kernel that it compiles on the spot; where
 that fails it silently takes one factor. Here a few lines of torch take the kernel's place.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Boft(TargetedSpec):
-    """W' = diag(s)·W·R, R = R_m … R_1 (equation 4): each factor turns blocks of inputs.
+    """W' = diag(s)·W·R, R = R_m … R_1: each factor turns blocks of inputs.
 
     From one factor to the next, twice as many inputs meet: R turns block·2^(m−1) of them together
     with far fewer numbers than one block of that size. R starts as the identity, s as ones.

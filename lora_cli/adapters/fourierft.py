@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class FourierFt(TargetedSpec):
-    """W' = W + scaling·Re(F⁻¹(c)) (equation 4): c is zero but at `frequencies` random places.
+    """W' = W + scaling·Re(F⁻¹(c)): c is zero but at `frequencies` random places.
 
     The values at those places are trained. They start at zero here and not at random as in the
     paper: at the paper's scaling, a random spectrum moves a small layer far off.

@@ -26,7 +26,7 @@ class Ia3(TargetedSpec):
     each feed-forward block, as in the paper."""
 
     capability: ClassVar[Capability] = Capability(merge=NOT_FOLDED, exports="approximation")
-    learning_rate: ClassVar[float] = 5e-3
+    learning_rate: ClassVar[float] = 1e-2
 
     def settled(self, setting: Setting) -> Self:
         """Return it with the feed-forward modules filled in, by their shortest names."""

@@ -33,7 +33,7 @@ class LoHa(TargetedSpec):
         merge=NOT_FOLDED,
         exports="approximation",
     )
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 4e-3
 
     def settled(self, _setting: Setting) -> Self:
         """Return it with alpha filled in."""

@@ -1,4 +1,4 @@
-"""MiSS: matrix shard sharing. Kang and Yin 2024, arXiv 2409.15371, section 3."""
+"""MiSS: matrix shard sharing. Kang and Yin 2024, arXiv 2409.15371."""
 
 from __future__ import annotations
 

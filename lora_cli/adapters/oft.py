@@ -1,6 +1,6 @@
 """OFT: orthogonal fine-tuning. Qiu et al. 2023, arXiv 2306.07280, section 3.
 
-The Cayley–Neumann series: OFTv2, Qiu et al. 2025, arXiv 2506.19847, section 4.2.
+The Cayley–Neumann series: OFTv2, Qiu et al. 2025, arXiv 2506.19847.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""P-tuning. Liu et al. 2021, arXiv 2103.10385, section 3."""
+"""P-tuning. Liu et al. 2021, arXiv 2103.10385."""
 
 from __future__ import annotations
 

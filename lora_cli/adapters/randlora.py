@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RandLora(TargetedSpec):
-    """W' = W + (alpha / rank)·Σᵢ Bᵢ·diag(λᵢ)·A·diag(γᵢ) (equation 4), n terms of low rank.
+    """W' = W + (alpha / rank)·Σᵢ Bᵢ·diag(λᵢ)·A·diag(γᵢ): n terms of low rank.
 
     n is as large as it takes for full rank. The bases Bᵢ and A are random, frozen and shared by all
     modules; trained are λ (rank × n), which starts at zero, and γ (n × the smaller side). The bases
@@ -33,7 +33,7 @@ class RandLora(TargetedSpec):
     """Probability of dropping a module's input while training."""
 
     capability: ClassVar[Capability] = Capability(merge=NOT_FOLDED, exports="approximation")
-    learning_rate: ClassVar[float] = 2e-4
+    learning_rate: ClassVar[float] = 5e-4
 
     def settled(self, _setting: Setting) -> Self:
         """Return it with alpha filled in."""

@@ -32,7 +32,7 @@ class Vera(TargetedSpec):
     """Probability of dropping an input of A while training."""
 
     capability: ClassVar[Capability] = Capability(merge=NOT_FOLDED, exports="rank")
-    learning_rate: ClassVar[float] = 4e-3
+    learning_rate: ClassVar[float] = 1e-2
 
     def trainable_parameters(self, setting: Setting) -> int:
         """Return the sum of rank + out: the vectors d and b of each module."""

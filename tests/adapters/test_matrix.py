@@ -72,7 +72,8 @@ def counts(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
     counted: Counter[str] = Counter()
     yield counted
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    reporter.write_line(f"\ncells of the matrix: {dict(counted)}")
+    if reporter:  # the worker of several processes has none
+        reporter.write_line(f"\ncells of the matrix: {dict(counted)}")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -85,7 +85,7 @@ def test_a_terminal_folds_to_its_width(plan: RunPlan) -> None:
 def test_warnings_are_marked(plan: RunPlan) -> None:
     text = io.StringIO()
     show_warnings(plan, Console(file=text, highlight=False))
-    assert "warning: a learning rate of 0.01 is over 5e-4" in text.getvalue()
+    assert "warning: a learning rate of 0.01 is over 0.0005, " in text.getvalue()
 
 
 def test_the_command_prints_every_decision_and_the_digest(
@@ -105,3 +105,11 @@ def test_json_is_the_plan_that_the_engine_reads(
     loaded = load_recipe(recipe_file())
     make_and_show_plan(loaded, as_json=True)
     assert RunPlan.from_json(capsys.readouterr().out) == make_plan(loaded)
+
+
+def test_a_plan_that_adapts_no_module_says_so(recipe_file: WriteRecipe) -> None:
+    plan = make_plan(load_recipe(recipe_file(adapter="prompt_tuning")))
+    text = io.StringIO()
+    show_summary(plan, Console(file=text, highlight=False))
+    assert "prompt_tuning, 20 virtual tokens: 640 trainable" in text.getvalue()
+    assert re.search(r"^modules +none$", text.getvalue(), re.MULTILINE)
