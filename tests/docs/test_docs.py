@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import variant_docs
 from tests.helpers.recipe_docs import DOCS, with_current_table
 
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
@@ -15,6 +16,17 @@ PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 def test_the_table_of_fields_is_current() -> None:
     text = DOCS.read_text("utf-8")
     assert text == with_current_table(text), "run: python -m tests.helpers.recipe_docs"
+
+
+def test_the_table_of_capabilities_is_current() -> None:
+    text = variant_docs.DOCS.read_text("utf-8")
+    current = variant_docs.with_current_table(text)
+    assert text == current, "run: python -m tests.helpers.variant_docs"
+
+
+def test_every_variant_has_its_paragraph() -> None:
+    text = variant_docs.DOCS.read_text("utf-8").split("## The variants")[1]
+    assert [name for name in variant_docs.variants() if f"**`{name}`**" not in text] == []
 
 
 def test_every_link_leads_somewhere(repository: Path) -> None:

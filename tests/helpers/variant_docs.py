@@ -39,13 +39,12 @@ def _line(cells: list[str] | tuple[str, ...]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main() -> None:
-    """Put the table between its marks."""
-    text = DOCS.read_text("utf-8")
+def with_current_table(text: str) -> str:
+    """Return the page with the table made anew."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    DOCS.write_text(f"{before}{BEGIN}{capability_table()}{END}{after}", "utf-8")
+    return f"{before}{BEGIN}{capability_table()}{END}{after}"
 
 
 if __name__ == "__main__":
-    main()
+    DOCS.write_text(with_current_table(DOCS.read_text("utf-8")), "utf-8")
