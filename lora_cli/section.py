@@ -7,12 +7,20 @@ schema build on it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
+from pydantic_core.core_schema import union_schema, with_info_plain_validator_function
 
 Scalar = str | int | float | bool
 
@@ -51,6 +59,11 @@ class Section(BaseModel):
         return {"anyOf": [properties[cls.main_field], mapping]} if cls.main_field else mapping
 
     @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the values of the main field: the names of a member of a family."""
+        return get_args(cls.model_fields[cls.main_field].annotation)
+
+    @classmethod
     def field_texts(cls) -> dict[str, str]:
         """Return the docstring under each field as one line, those of the bases included."""
         texts: dict[str, str] = {}
@@ -74,7 +87,44 @@ def _docstrings(section: type[Section]) -> Iterator[tuple[str, str]]:
                 yield statement.target.id, " ".join(text.value.split())
 
 
-def choice(value: Any, field: str) -> str | None:
-    """Return which member of a family `value` asks for: a bare name, or a mapping's `field`."""
-    chosen = value.get(field) if isinstance(value, dict) else getattr(value, field, value)
-    return chosen if isinstance(chosen, str) else None
+class OneOf:
+    """Marks a union of sections that are told apart by the names that their main field can have.
+
+    Its validator builds the member that a value names, when it is named: pydantic's own would build
+    all of them first, which takes longer than reading the rest of a recipe does.
+    """
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, _handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        members: tuple[type[Section], ...] = get_args(source)
+
+        def read(value: Any, info: ValidationInfo) -> Section:
+            if isinstance(value, members):
+                return value
+            # JSON has lists where we have tuples
+            strict = None if info.mode == "python" else False
+            return _member(value, members).model_validate(value, strict=strict)
+
+        return with_info_plain_validator_function(read, metadata={"members": members})
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        members: tuple[type[Section], ...] = schema["metadata"]["members"]
+        for member in members:
+            member.model_rebuild()
+        return handler(union_schema([member.__pydantic_core_schema__ for member in members]))
+
+
+def _member(value: Any, members: Sequence[type[Section]]) -> type[Section]:
+    """Return the member that a bare name or a mapping asks for.
+
+    Raises:
+        ValueError: it asks for none of them.
+    """
+    for member in members:
+        named = value.get(member.main_field) if isinstance(value, dict) else value
+        if named in member.names() or (named is None and member.is_default):
+            return member
+    raise ValueError(f"it is none of {', '.join(n for each in members for n in each.names())}")

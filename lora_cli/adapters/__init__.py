@@ -2,8 +2,6 @@
 
 from typing import Annotated
 
-from pydantic import Discriminator, Tag
-
 from lora_cli.adapters.adalora import AdaLora
 from lora_cli.adapters.boft import Boft
 from lora_cli.adapters.corda import Corda
@@ -28,32 +26,32 @@ from lora_cli.adapters.qlora import Qlora
 from lora_cli.adapters.randlora import RandLora
 from lora_cli.adapters.rslora import RsLora
 from lora_cli.adapters.vera import Vera
-from lora_cli.section import choice
+from lora_cli.section import OneOf
 
 AdapterSpec = Annotated[
-    Annotated[Lora, Tag("lora")]
-    | Annotated[RsLora, Tag("rslora")]
-    | Annotated[Qlora, Tag("qlora")]
-    | Annotated[Dora, Tag("dora")]
-    | Annotated[AdaLora, Tag("adalora")]
-    | Annotated[NoRa, Tag("nora")]
-    | Annotated[Pissa, Tag("pissa")]
-    | Annotated[OLora, Tag("olora")]
-    | Annotated[LoftQ, Tag("loftq")]
-    | Annotated[Eva, Tag("eva")]
-    | Annotated[Corda, Tag("corda")]
-    | Annotated[LoraGa, Tag("lora_ga")]
-    | Annotated[Vera, Tag("vera")]
-    | Annotated[LoHa, Tag("loha")]
-    | Annotated[LoKr, Tag("lokr")]
-    | Annotated[Ia3, Tag("ia3")]
-    | Annotated[Oft, Tag("oft")]
-    | Annotated[Boft, Tag("boft")]
-    | Annotated[Miss, Tag("miss")]
-    | Annotated[RandLora, Tag("randlora")]
-    | Annotated[FourierFt, Tag("fourierft")]
-    | Annotated[PromptTuning, Tag("prompt_tuning")]
-    | Annotated[PrefixTuning, Tag("prefix_tuning")]
-    | Annotated[PTuning, Tag("p_tuning")],
-    Discriminator(lambda value: choice(value, "variant")),
+    Lora
+    | RsLora
+    | Qlora
+    | Dora
+    | AdaLora
+    | NoRa
+    | Pissa
+    | OLora
+    | LoftQ
+    | Eva
+    | Corda
+    | LoraGa
+    | Vera
+    | LoHa
+    | LoKr
+    | Ia3
+    | Oft
+    | Boft
+    | Miss
+    | RandLora
+    | FourierFt
+    | PromptTuning
+    | PrefixTuning
+    | PTuning,
+    OneOf(),
 ]

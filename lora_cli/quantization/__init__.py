@@ -2,16 +2,8 @@
 
 from typing import Annotated
 
-from pydantic import Discriminator, Tag
-
 from lora_cli.quantization.bitsandbytes import EightBit, FourBit
 from lora_cli.quantization.none import Unquantized
-from lora_cli.section import choice
+from lora_cli.section import OneOf
 
-QuantizationSpec = Annotated[
-    Annotated[Unquantized, Tag("none")]
-    | Annotated[FourBit, Tag("nf4")]
-    | Annotated[FourBit, Tag("fp4")]
-    | Annotated[EightBit, Tag("int8")],
-    Discriminator(lambda value: choice(value, "method")),
-]
+QuantizationSpec = Annotated[Unquantized | FourBit | EightBit, OneOf()]

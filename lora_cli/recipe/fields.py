@@ -122,8 +122,4 @@ def members(sections: Sequence[type[Section]]) -> dict[str, type[Section]]:
     """Return the members of a family (variants, methods) by name; none for one section alone."""
     if len(sections) < 2:
         return {}
-    return {
-        name: section
-        for section in sections
-        for name in get_args(section.model_fields[section.main_field].annotation)
-    }
+    return {name: section for section in sections for name in section.names()}
