@@ -10,7 +10,7 @@ from typing import Literal
 
 NOT_FOLDED = "`loracli merge` folds pairs of A and B in this version; merge it with peft"
 
-Exports = Literal["rank", "twice the rank", "kept ranks", "approximation", "none"]
+Exports = Literal["rank", "twice the rank", "rank squared", "kept ranks", "approximation", "none"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,20 @@ KronA, Edalati et al. 2022, arXiv 2212.10650; LyCORIS, Yeh et al. 2023, arXiv 23
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from lora_cli.adapters.blocks import nearest_block
 from lora_cli.adapters.capability import NOT_FOLDED, Capability
-from lora_cli.adapters.targeted import TargetedSpec
+from lora_cli.adapters.products import ProductSpec
 from lora_cli.adapters.variant import FieldProblem, Module, Setting
 
 if TYPE_CHECKING:
     from peft import LoKrConfig
 
 
-class LoKr(TargetedSpec):
+class LoKr(ProductSpec):
     """W' = W + (alpha / rank)·C ⊗ (B·A): C small and whole, the other factor of low rank.
 
     C (u, v) and B·A (out / u, in / v) cut each side of the weight in two; where the rank is at
@@ -28,10 +28,6 @@ class LoKr(TargetedSpec):
 
     variant: Literal["lokr"] = "lokr"
     """The method: a Kronecker product of a small matrix and a low-rank one."""
-    rank: int = Field(default=8, ge=1)
-    """Rank of the second factor."""
-    alpha: float | None = Field(default=None, gt=0)
-    """Numerator of the scaling alpha / rank; left out, the rank."""
     factor: int | None = Field(default=None, ge=1)
     """Rows and columns of the first factor; left out, the largest divisor of each side up to its
     square root. A smaller one trains more."""
@@ -44,11 +40,6 @@ class LoKr(TargetedSpec):
         merge=NOT_FOLDED,
         exports="approximation",
     )
-    learning_rate: ClassVar[float] = 4e-3
-
-    def settled(self, _setting: Setting) -> Self:
-        """Return it with alpha filled in."""
-        return self.model_copy(update={"alpha": self.alpha or float(self.rank)})
 
     def problems(self, setting: Setting) -> Iterator[FieldProblem]:
         """Yield that the factor does not divide a side: peft would silently take another one."""
@@ -81,10 +72,6 @@ class LoKr(TargetedSpec):
         """Return (part of the first factor, part of the second), whose product is the side."""
         first = self.factor or next(n for n in range(int(side**0.5), 0, -1) if side % n == 0)
         return first, side // first
-
-    def summary(self) -> str:
-        """Return variant, rank and alpha."""
-        return f"lokr, rank {self.rank}, alpha {self.alpha:g}"
 
     def peft_config(self, target_modules: list[str], *, task: str = "CAUSAL_LM") -> LoKrConfig:
         """Return peft's configuration for exactly these modules."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ORIGIN = "loracli.json"
 """Written beside the adapter: which base it was trained on, and by which plan."""
 
-PACKAGES = ("torch", "transformers", "peft", "accelerate")
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,17 @@ model = AutoPeftModelForCausalLM.from_pretrained(
     "adapter",
 {listing})
 tokenizer = AutoTokenizer.from_pretrained("adapter", padding_side="left")
-```"""
+```{_caution(plan)}"""
+
+
+def _caution(plan: RunPlan) -> str:
+    """Return what plain peft cannot do with this adapter, if there is anything."""
+    if (plan.adapter.spec.variant, plan.quantization.method) != ("dora", "int8"):
+        return ""
+    return """
+
+On a CPU, peft 0.21 loses an int8 weight's scales in DoRA's first product and fails at the second:
+`loracli export` makes a plain LoRA of this adapter, with `--rank` or `--error`."""
 
 
 def _kept(plan: RunPlan) -> str:

@@ -40,7 +40,13 @@ def factors_of(
         return _vera(config, tensors, _linears(find_base()))
     if config.kind == "MISS" and config.settings.get("init_weights") != "bat":
         return _miss(config, tensors, _linears(find_base()))
+    if config.kind == "LOHA" and not _has_patterns(config):
+        return _loha(config, tensors)
     return None
+
+
+def _has_patterns(config: AdapterConfig) -> bool:
+    return any(config.settings.get(name) for name in ("rank_pattern", "alpha_pattern"))
 
 
 def _lora(config: AdapterConfig, tensors: Tensors) -> dict[str, Factors]:
@@ -116,6 +122,25 @@ def _miss(
         columns = torch.arange(layer.in_features)[None, :]
         repeats = layer.out_features // block.shape[1]
         pairs[module] = Factors((columns % len(block) == rows).float(), block.repeat(1, repeats).T)
+    return pairs
+
+
+def _loha(config: AdapterConfig, tensors: Tensors) -> dict[str, Factors]:
+    """Return the pair of (B₁·A₁) ⊙ (B₂·A₂): products of each column of B₁ with each of B₂, and A's.
+
+    So the rank is the square of LoHa's. Hyeon-Woo et al. 2021, arXiv 2108.06098, proposition 1.
+    """
+    names = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
+    parts = _Parts(config, tensors, names)
+    scaling = config.number("alpha") / config.number("r")
+    pairs = {}
+    for module in parts.modules:
+        b1, a1, b2, a2 = (parts.of(module, name) for name in names)
+        same = b1.shape == b2.shape and a1.shape == a2.shape
+        parts.check(module, same and b1.ndim == a1.ndim == 2 and b1.shape[1] == len(a1))
+        lora_a = (a1[:, None] * a2[None]).flatten(0, 1)
+        lora_b = (b1[:, :, None] * b2[:, None]).flatten(1)
+        pairs[module] = Factors(lora_a, lora_b * scaling)
     return pairs
 
 

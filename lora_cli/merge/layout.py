@@ -14,6 +14,7 @@ from lora_cli.errors import MergeError
 from lora_cli.merge.adapter_config import read_json
 from lora_cli.merge.adapter_folder import Update
 from lora_cli.merge.fold import WeightUpdate
+from lora_cli.words import reason_of
 
 
 def weight_updates(
@@ -65,8 +66,7 @@ def _build_without_weights(base: Path) -> Any:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0]
-        message = f"cannot be built as a causal language model: {reason}"
+        message = f"cannot be built as a causal language model: {reason_of(error)}"
         raise MergeError(message, str(base)) from error
 
 

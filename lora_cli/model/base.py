@@ -14,6 +14,7 @@ from typing import Any
 
 from lora_cli.errors import RunError
 from lora_cli.quantization import QuantizationSpec
+from lora_cli.words import reason_of
 
 MOST_NAMED = 3
 
@@ -100,8 +101,8 @@ def _from_pretrained(
         SafetensorError,
         pickle.UnpicklingError,
     ) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise RunError(f"the base model cannot be loaded: {reason}", str(folder)) from error
+        message = f"the base model cannot be loaded: {reason_of(error)}"
+        raise RunError(message, str(folder)) from error
     if changed is not None and changed.can_generate():
         model.generation_config = changed.generation_config
     return model, info

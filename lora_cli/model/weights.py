@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lora_cli.errors import RunError
 from lora_cli.facts.model_source import CONFIG_FILES, download
+from lora_cli.words import reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -65,8 +66,7 @@ def _load_gguf(gguf: Path) -> Any:
             str(gguf.parent), gguf_file=gguf.name, dtype=_dtype(gguf), output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise RunError(f"cannot be dequantised: {reason}", str(gguf)) from error
+        raise RunError(f"cannot be dequantised: {reason_of(error)}", str(gguf)) from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         message = f"lacks tensors of the model: {len(missing)} in all, the first `{missing[0]}`"

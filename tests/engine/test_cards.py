@@ -124,6 +124,26 @@ def test_the_cards_code_keeps_what_the_recipe_keeps_in_full_precision(
     assert type(names["model"].get_base_model().lm_head) is torch.nn.Linear
 
 
+@PLAIN_PEFT
+def test_the_card_says_what_peft_cannot_do_and_it_still_cannot(
+    tmp_path: Path, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny_model("llama")
+    train(plan_of(write_recipe(tmp_path, base, adapter="dora", quantization="int8")))
+    card = (tmp_path / "run" / "README.md").read_text("utf-8")
+    assert "`loracli export` makes a plain LoRA of this adapter" in card
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert code is not None
+    monkeypatch.chdir(tmp_path / "run")
+    names: dict[str, Any] = {}
+    exec(code[1], names)
+    ids = torch.arange(2, 10)[None]
+    with torch.no_grad():
+        names["model"](input_ids=ids)
+        with pytest.raises((AttributeError, TypeError), match="NoneType"):
+            names["model"](input_ids=ids)
+
+
 def test_the_report_holds_facts_decisions_warnings_and_the_curve(
     finished: Finished, report: Cells
 ) -> None:

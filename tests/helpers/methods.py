@@ -131,6 +131,7 @@ EXACT: dict[str, Make] = {
 
 EXACT_ON_LINEAR: dict[str, Make] = {
     "olora": converted(init_lora_weights="olora"),
+    "loha": method(LoHaConfig, r=4, alpha=6),
     "miss": method(MissConfig, r=5),  # 32 and 64 inputs are no multiples of it
     "miss mini": method(MissConfig, r=4, mini_r=8, init_weights="mini"),
 }
@@ -138,7 +139,7 @@ EXACT_ON_LINEAR: dict[str, Make] = {
 
 APPROXIMATE: dict[str, Make] = {
     "dora": method(LoraConfig, r=4, lora_alpha=8, use_dora=True),
-    "loha": method(LoHaConfig, r=4),
+    "loha patterns": method(LoHaConfig, r=4, rank_pattern={"q_proj": 2}),
     "lokr": method(LoKrConfig, r=4),
     "ia3": method(IA3Config, feedforward_modules=["down_proj"]),
     "oft": method(OFTConfig, oft_block_size=8),

@@ -33,7 +33,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 }
 PLAIN = {name: kind.capability for name, kind in variants().items() if not kind.capability.plain}
 ON_GPT2 = [name for name, row in PLAIN.items() if not row.conv1d]
-RANKS = {"rank": 4, "twice the rank": 8}
+RANKS = {"rank": 4, "twice the rank": 8, "rank squared": 16}
 
 
 def trained(folder: Path, base: Path, variant: str, **sections: Any) -> Path:

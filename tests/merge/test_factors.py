@@ -38,13 +38,19 @@ def factors(adapter: Path, base: Path | None = None) -> dict[str, Factors] | Non
 
 @pytest.mark.parametrize(
     ("architecture", "name"),
-    [("llama", "adalora"), ("gpt2", "adalora"), ("llama", "vera"), ("gpt2", "vera")],
+    [
+        ("llama", "adalora"),
+        ("gpt2", "adalora"),
+        ("llama", "vera"),
+        ("gpt2", "vera"),
+        ("llama", "loha"),
+    ],
 )
 def test_pairs_are_what_peft_makes_of_them(
     tmp_path: Path, tiny_model: TinyModel, architecture: str, name: str
 ) -> None:
     base = tiny_model(architecture)
-    adapter = EXACT[name](tmp_path / "adapter", base, architecture)
+    adapter = (EXACT | EXACT_ON_LINEAR)[name](tmp_path / "adapter", base, architecture)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     loaded = PeftModel.from_pretrained(model, adapter).base_model.model
     layers = {n: each for n, each in loaded.named_modules() if isinstance(each, BaseTunerLayer)}
