@@ -3,51 +3,25 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from lora_cli import cli
-from tests.helpers.adapters import change_config, change_tensors, make_adapter
+from tests.helpers.adapters import change_config, change_tensors
 from tests.helpers.runs import PLAIN_PEFT
+from tests.merge.conftest import Call
 
 pytestmark = PLAIN_PEFT
 TinyModel = Callable[[str], Path]
-
-
-@pytest.fixture
-def adapter(tmp_path: Path, tiny_model: TinyModel) -> Path:
-    return make_adapter(tmp_path / "adapter", tiny_model("llama"), ["q_proj"])
-
-
-@pytest.fixture
-def loracli(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Return a function that runs the command line and gives (exit code, output, errors)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["loracli", *map(str, arguments)])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        output = capsys.readouterr()
-        return code, output.out, output.err
-
-    return call
 
 
 def test_a_merge_says_what_it_did(
     adapter: Path,
     tmp_path: Path,
     tiny_model: TinyModel,
-    loracli: Callable[..., tuple[int, str, str]],
+    loracli: Call,
 ) -> None:
     code, output, _ = loracli("merge", adapter, "--output", tmp_path / "merged")
     assert code == 0
@@ -57,9 +31,7 @@ def test_a_merge_says_what_it_did(
     assert (tmp_path / "merged" / "model.safetensors").is_file()
 
 
-def test_json_is_for_programs(
-    adapter: Path, tmp_path: Path, loracli: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_json_is_for_programs(adapter: Path, tmp_path: Path, loracli: Call) -> None:
     code, output, _ = loracli("merge", adapter, "-o", tmp_path / "merged", "--json")
     assert code == 0
     told = json.loads(output)
@@ -81,7 +53,7 @@ def test_json_is_for_programs(
 
 @pytest.mark.parametrize("fault", ["kind", "foreign", "base", "no adapter", "output"])
 def test_what_cannot_be_merged_is_exit_code_1_and_no_traceback(
-    adapter: Path, tmp_path: Path, loracli: Callable[..., tuple[int, str, str]], fault: str
+    adapter: Path, tmp_path: Path, loracli: Call, fault: str
 ) -> None:
     output = tmp_path / "merged"
     if fault == "kind":
@@ -101,9 +73,7 @@ def test_what_cannot_be_merged_is_exit_code_1_and_no_traceback(
     assert not (tmp_path / "merged").exists()
 
 
-def test_an_output_must_be_named(
-    adapter: Path, loracli: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_an_output_must_be_named(adapter: Path, loracli: Call) -> None:
     code, _, errors = loracli("merge", adapter)
     assert code == 2
     assert "--output" in errors

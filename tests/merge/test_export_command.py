@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from lora_cli import cli
-from tests.helpers.adapters import change_config, change_tensors, make_adapter
+from tests.helpers.adapters import change_config, change_tensors
 from tests.helpers.methods import APPROXIMATE, EXACT, NOTICES
+from tests.merge.conftest import Call
 
 pytestmark = NOTICES
 TinyModel = Callable[[str], Path]
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def adapter(tmp_path: Path, tiny_model: TinyModel) -> Path:
-    return make_adapter(tmp_path / "adapter", tiny_model("llama"), ["q_proj"])
-
-
-@pytest.fixture
-def loracli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Return a function that runs the command line and gives (exit code, output, errors)."""
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("TERM", "dumb")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["loracli", *map(str, arguments)])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        output = capsys.readouterr()
-        return code, output.out, output.err
-
-    return call
 
 
 def test_an_exact_export_says_so_and_how_it_is_served(
