@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -13,7 +14,9 @@ import typer
 
 from lora_cli import __version__
 from lora_cli.commands import export, merge, plan, schema, train
-from lora_cli.errors import InterruptedRunError, LoraCliError
+from lora_cli.errors import InterruptedRunError, LoraCliError, RunError
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 app = typer.Typer(
     name="loracli",
@@ -55,6 +58,19 @@ def exit_code_of(error: LoraCliError) -> int:
     return error.exit_code
 
 
+def _end_of_disk(error: OSError) -> int:
+    """Show what the disk refused and return the exit code; anything else is unexpected."""
+    from lora_cli.console.errors import show_error, show_unexpected
+
+    if error.errno not in DISK_ERRORS:
+        show_unexpected(error)
+        return 3
+    where = str(error.filename or "")
+    hint = "make room; a run goes on with --resume" if error.errno != errno.EROFS else ""
+    show_error(RunError(f"cannot be written: {error.strerror}", where, hint))
+    return 1
+
+
 def main() -> None:
     """Run the command line; every error ends here, as text and an exit code."""
     try:
@@ -64,6 +80,8 @@ def main() -> None:
 
         show_error(error)
         sys.exit(exit_code_of(error))
+    except OSError as error:
+        sys.exit(_end_of_disk(error))
     except Exception as error:  # the boundary: anything unforeseen leaves a log, not a traceback
         from lora_cli.console.errors import show_unexpected
 

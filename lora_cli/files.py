@@ -6,6 +6,7 @@ leaves behind is a sibling whose name begins with a dot.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+FULL_BYTES = 2**20
+"""A disk with less than this free is taken to be full where writing to it failed."""
 _TOKEN_LENGTH = 16
 """Hexadecimal digits at the end of a temporary name."""
 
@@ -60,13 +63,50 @@ def new_folder(path: Path) -> Iterator[Path]:
     temporary = _new_sibling(path)
     temporary.mkdir()
     try:
-        yield temporary
-        _settle(temporary)
-        _replace_folder(temporary, path)
+        with _full_disk_named(path.parent):
+            yield temporary
+            _settle(temporary)
+            _replace_folder(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync_folder(path.parent)
+
+
+@contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    """Raise what went wrong for want of space as such: libraries say it in words of their own."""
+    try:
+        yield
+    except Exception as error:
+        if shutil.disk_usage(folder).free < FULL_BYTES and not isinstance(error, OSError):
+            reason = os.strerror(errno.ENOSPC)
+            raise OSError(errno.ENOSPC, reason, str(folder)) from error
+        raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Hold `folder` for this process alone; give False at once if another one holds it.
+
+    The lock goes with the process, however it ends. Where a file system has no locks, or a machine
+    has no such call, there is none.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = True
+    except OSError as error:
+        held = error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    try:
+        yield held
+    finally:
+        os.close(handle)
 
 
 def remove_leftovers(folder: Path) -> None:

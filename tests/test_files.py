@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -134,6 +136,20 @@ def test_an_exception_inside_leaves_the_old_folder(tmp_path: Path) -> None:
         fill(tmp_path / "folder", "half", crash)
     assert (tmp_path / "folder" / "name").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_full_disk_is_said_whatever_a_library_says_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = shutil.disk_usage(tmp_path)._replace(free=4096)
+    monkeypatch.setattr("lora_cli.files.shutil.disk_usage", lambda _path: free)
+    with (
+        pytest.raises(OSError, match="No space left on device") as caught,
+        new_folder(tmp_path / "new"),
+    ):
+        raise RuntimeError("unexpected pos 71424 vs 71312")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_existing_folder_is_replaced_whole(tmp_path: Path) -> None:

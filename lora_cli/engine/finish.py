@@ -18,6 +18,7 @@ from lora_cli.engine.cards import write_model_card, write_report
 from lora_cli.engine.loop import Training
 from lora_cli.events import Stage
 from lora_cli.files import write_text
+from lora_cli.plan.run_folder import RESULT
 
 
 def finish(training: Training, tokenizer: Any, weights: Path) -> RunResult:
@@ -49,7 +50,7 @@ def finish(training: Training, tokenizer: Any, weights: Path) -> RunResult:
         curve=folder / run_directory.CURVE,
         ranks=folder / run_directory.RANKS,
     )
-    write_text(folder / run_directory.RESULT, result.to_json())
+    write_text(folder / RESULT, result.to_json())
     return result
 
 

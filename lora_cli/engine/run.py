@@ -19,7 +19,7 @@ from lora_cli.engine.prepare import (
     planned_weights,
 )
 from lora_cli.engine.progress import Progress
-from lora_cli.engine.run_directory import CHECKPOINTS, METRICS, begin_run, check_run_directory
+from lora_cli.engine.run_directory import CHECKPOINTS, METRICS, begin_run, run_directory_held
 from lora_cli.engine.runtime import Runtime
 from lora_cli.engine.signals import signals_raised
 from lora_cli.engine.starts import read_starts, write_starts
@@ -43,41 +43,41 @@ def run(
         GuardTrippedError: training was stopped for good reason.
         InterruptedRunError: a signal came; `resume=True` goes on.
     """
-    check_run_directory(plan, resume=resume, overwrite=overwrite)
-    checkpoint, damaged = _checkpoint_to_resume(plan) if resume else (None, [])
-    runtime = Runtime(device=plan.device.type, processes=plan.schedule.processes)
+    with run_directory_held(plan, resume=resume, overwrite=overwrite):
+        checkpoint, damaged = _checkpoint_to_resume(plan) if resume else (None, [])
+        runtime = Runtime(device=plan.device.type, processes=plan.schedule.processes)
 
-    report(Stage("reading the data"))
-    tokenizer = planned_tokenizer(plan)
-    dataset = planned_dataset(plan, tokenizer)
+        report(Stage("reading the data"))
+        tokenizer = planned_tokenizer(plan)
+        dataset = planned_dataset(plan, tokenizer)
 
-    report(Stage("loading the base model"))
-    weights = planned_weights(plan)
-    padding = padding_id(tokenizer)
-    calibration = planned_calibration(plan, dataset, runtime, padding_id=padding)
-    earlier = read_starts(plan) if checkpoint else None
-    trained = build_trainables(
-        plan, weights, runtime, report, calibration=calibration, starts=earlier
-    )
-    if checkpoint is None:
-        begin_run(plan)
-        write_starts(plan, trained.adapter.starts)
-        state = State(Progress())
-    else:
-        state = load_checkpoint(checkpoint, trained, digest=plan.digest)
-        _drop_damaged(damaged, checkpoint, report)
+        report(Stage("loading the base model"))
+        weights = planned_weights(plan)
+        padding = padding_id(tokenizer)
+        calibration = planned_calibration(plan, dataset, runtime, padding_id=padding)
+        earlier = read_starts(plan) if checkpoint else None
+        trained = build_trainables(
+            plan, weights, runtime, report, calibration=calibration, starts=earlier
+        )
+        if checkpoint is None:
+            begin_run(plan)
+            write_starts(plan, trained.adapter.starts)
+            state = State(Progress())
+        else:
+            state = load_checkpoint(checkpoint, trained, digest=plan.digest)
+            _drop_damaged(damaged, checkpoint, report)
 
-    metrics = MetricsFile(Path(plan.run_dir) / METRICS, keep_to_step=state.progress.step)
+        metrics = MetricsFile(Path(plan.run_dir) / METRICS, keep_to_step=state.progress.step)
 
-    def report_and_record(event: Event) -> None:
-        metrics.write(event)
-        report(event)
+        def report_and_record(event: Event) -> None:
+            metrics.write(event)
+            report(event)
 
-    training = Training(plan, dataset, trained, runtime, padding, state, report_and_record)
-    report(RunStarted(plan.schedule.steps, state.progress.step + 1))
-    training.train()
-    with signals_raised(state.progress.step):
-        return finish(training, tokenizer, weights)
+        training = Training(plan, dataset, trained, runtime, padding, state, report_and_record)
+        report(RunStarted(plan.schedule.steps, state.progress.step + 1))
+        training.train()
+        with signals_raised(state.progress.step):
+            return finish(training, tokenizer, weights)
 
 
 def _checkpoint_to_resume(plan: RunPlan) -> tuple[Path, list[Path]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lora_cli.errors import PlanError
-from lora_cli.files import remove_leftovers, write_text
-from lora_cli.plan.run_folder import PLAN, check_run_folder, earlier_run
+from lora_cli.files import locked, remove_leftovers, write_text
+from lora_cli.plan.run_folder import PLAN, RESULT, check_run_folder, earlier_run
 from lora_cli.plan.run_plan import RunPlan, content_of
 from lora_cli.recipe.fields import all_keys
 
@@ -23,7 +25,6 @@ CURVE = "loss.png"
 RANKS = "ranks.png"
 CARD = "README.md"
 REPORT = "report.html"
-RESULT = "result.json"
 PLACES = {"model.name", "dataset.path", "evaluation.path", "output.dir"}
 OURS = (
     *(PLAN, RECIPE, METRICS, ADAPTER, BASE, CHECKPOINTS),
@@ -49,8 +50,38 @@ def check_run_directory(plan: RunPlan, *, resume: bool, overwrite: bool) -> None
         raise PlanError.from_problems([problem])
 
 
+@contextmanager
+def run_directory_held(plan: RunPlan, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Hold the run directory for this process alone; one that stays empty goes again.
+
+    Raises:
+        PlanError: the directory is taken, holds no run that can be resumed, or is being written by
+            another process.
+    """
+    check_run_directory(plan, resume=resume, overwrite=overwrite)
+    folder = Path(plan.run_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        with locked(folder) as held:
+            if not held:
+                message = "another process is training into it"
+                raise PlanError(message, str(folder), "wait for it, or name another output.dir")
+            yield
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _unwritable(folder: Path, error: OSError) -> PlanError:
+    message = f"cannot be written: {error.strerror}"
+    return PlanError(message, str(folder), "name another output.dir")
+
+
 def begin_run(plan: RunPlan) -> None:
-    """Make the run directory with plan and recipe; an earlier run's files go, others stay.
+    """Write plan and recipe into the run directory; an earlier run's files go, others stay.
 
     Raises:
         PlanError: nothing can be written there.
@@ -64,8 +95,7 @@ def begin_run(plan: RunPlan) -> None:
         write_text(folder / RECIPE, plan.recipe_text)
         write_text(folder / PLAN, plan.to_json())
     except OSError as error:
-        message = f"cannot be written: {error.strerror}"
-        raise PlanError(message, str(folder), "name another output.dir") from error
+        raise _unwritable(folder, error) from error
 
 
 def _remove(path: Path) -> None:

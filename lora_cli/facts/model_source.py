@@ -73,7 +73,7 @@ def _find(name: str, revision: str, base_dir: Path) -> ModelSource:
         return _gguf(path, name)
     if path.is_dir():
         return _folder(path, name)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1 or ":" in name:
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or ":" in name or path.is_file():
         raise _absent(name, path)
     return _hub(name, revision, path)
 
@@ -86,8 +86,17 @@ def _absent(name: str, path: Path) -> PlanError:
         message = f"`{name}` is an address; models are not read from addresses"
         return PlanError(message, hint=hint + _NAME_HINT)
     if path.is_file():
-        return PlanError(f"`{name}` is a file, but not a .gguf file", hint=_NAME_HINT)
-    return PlanError(f"there is no model `{name}`: {path} does not exist", hint=_NAME_HINT)
+        inside = (path.parent / "config.json").is_file()
+        hint = f"name its folder, `{Path(name).parent}`" if inside else _NAME_HINT
+        return PlanError(f"`{name}` is a file, but not a .gguf file", hint=hint)
+    folders = [entry.name for entry in _entries(path.parent) if entry.is_dir()]
+    near = difflib.get_close_matches(path.name, folders, n=1)
+    hint = f"did you mean `{Path(name).parent / near[0]}`?" if near else _NAME_HINT
+    return PlanError(f"there is no model `{name}`: {path} does not exist", hint=hint)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _gguf(path: Path, name: str) -> ModelSource:
@@ -102,7 +111,11 @@ def _inside_package(name: str) -> Path:
     package, _, rest = name.removeprefix(PACKAGE_PREFIX).partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
+        module = package.replace("-", "_")
+        there = module != package and module.isidentifier() and importlib.util.find_spec(module)
         hint = f"pip install the package that holds it (`{package.replace('_', '-')}`?)"
+        if there:
+            hint = f"did you mean `{PACKAGE_PREFIX}{module}/{rest}`?"
         raise PlanError(f"no Python package `{package}` is installed, for `{name}`", hint=hint)
     folder = Path(next(iter(spec.submodule_search_locations)))
     path = folder / rest

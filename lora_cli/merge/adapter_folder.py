@@ -53,6 +53,8 @@ def find_adapter(path: Path) -> Path:
         if (folder / CONFIG).is_file():
             return folder
     hint = f"name a run directory, or a folder with {CONFIG}"
+    if (path / "checkpoints").is_dir():
+        hint = "the run is not finished: go on with `loracli train RECIPE --resume`"
     raise MergeError("holds no adapter", str(path), hint)
 
 

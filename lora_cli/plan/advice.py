@@ -122,6 +122,33 @@ def _sources(facts: Facts) -> list[SourceFacts]:
     return [*facts.dataset.sources, *([apart] if apart else [])]
 
 
+def _rows_per_step(plan: RunPlan, _facts: Facts) -> Iterator[str]:
+    schedule, rows = plan.schedule, plan.data.train.rows
+    asked = schedule.batch_size * schedule.gradient_accumulation_steps * schedule.processes
+    if asked > rows:
+        yield f"a step asks for {counted(asked, 'row')}, and there are {rows:,}: it takes all"
+
+
+def _late_evaluation(plan: RunPlan, _facts: Facts) -> Iterator[str]:
+    evaluation, steps = plan.evaluation, plan.schedule.steps
+    if evaluation and evaluation.every_steps > steps:
+        patience = ", and patience has nothing to wait for" if evaluation.patience else ""
+        every = f"evaluation every {evaluation.every_steps:,} steps of {steps:,}"
+        yield f"{every} is one at the end{patience}"
+
+
+def _more_than_the_weights(plan: RunPlan, facts: Facts) -> Iterator[str]:
+    spec, names = plan.adapter.spec, set(plan.adapter.modules)
+    if not isinstance(spec, LowRankSpec):
+        return
+    for linear in facts.base.linears:
+        rank, whole = spec.rank_of(linear.name), min(linear.in_features, linear.out_features)
+        if linear.name in names and rank > whole:
+            shape = f"`{linear.name}` ({linear.out_features} × {linear.in_features})"
+            yield f"rank {rank:,} is more than {shape} can have: {whole} is all of it"
+            return
+
+
 def _many_epochs(plan: RunPlan, _facts: Facts) -> Iterator[str]:
     if plan.schedule.epochs > MANY_EPOCHS:
         rows = counted(plan.data.train.rows, "row")
@@ -141,5 +168,8 @@ _RULES = (
     _truncation,
     _dropped,
     _unused_columns,
+    _rows_per_step,
+    _late_evaluation,
+    _more_than_the_weights,
     _many_epochs,
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lora_cli.data.load import Dataset, load_dataset
@@ -71,7 +72,7 @@ def make_plan(loaded: LoadedRecipe) -> RunPlan:
     machine = probes.run(probe_machine)
     folder = probes.run(lambda: run_folder(loaded), source.of_value(("output", "dir")))
     if probes.problems or not (base and matched and tokenizer and dataset and machine and folder):
-        raise PlanError.from_problems(probes.problems)
+        raise PlanError.from_problems(_in_order(probes.problems, loaded.path))
     facts = Facts(
         machine=machine,
         base=base,
@@ -83,6 +84,16 @@ def make_plan(loaded: LoadedRecipe) -> RunPlan:
         run_dir=folder,
     )
     return resolve_plan(loaded, facts)
+
+
+def _in_order(problems: Sequence[Problem], recipe: Path) -> list[Problem]:
+    """Return the recipe's own problems from top to bottom, then those of other files as found."""
+
+    def place(problem: Problem) -> tuple[bool, int, int]:
+        where, elsewhere = problem.where, problem.where.file != str(recipe)
+        return elsewhere, *((0, 0) if elsewhere else (where.line, where.column))
+
+    return sorted(problems, key=place)
 
 
 def _placed(problem: Problem, where: Where | None) -> Problem:

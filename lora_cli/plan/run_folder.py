@@ -9,6 +9,8 @@ from lora_cli.errors import PlanError, Problem, Where
 from lora_cli.recipe.load import LoadedRecipe
 
 PLAN = "plan.json"
+RESULT = "result.json"
+"""There once a run is finished."""
 _ELSEWHERE = "name another output.dir"
 
 
@@ -19,6 +21,9 @@ def run_folder(loaded: LoadedRecipe) -> Path:
         PlanError: no run can be written there, not even in place of an earlier one.
     """
     named = loaded.recipe.output.dir
+    if named and "$" in named:
+        message = f"`{named}` names an environment variable, which is not put in"
+        raise PlanError(message, hint="write the path itself; `~` is the home folder")
     try:
         folder = Path.cwd() / (Path(named).expanduser() if named else f"runs/{loaded.path.stem}")
     except RuntimeError as error:  # a `~user` that does not exist
@@ -45,6 +50,9 @@ def earlier_run(folder: Path) -> Problem | None:
     """Return what is to be said of a run in `folder`: it is never replaced unasked."""
     if not (folder / PLAN).is_file():
         return None
+    if (folder / RESULT).is_file():
+        hint = f"--overwrite replaces it; or {_ELSEWHERE}"
+        return Problem(Where(str(folder)), "holds a finished run already", hint)
     hint = f"--resume goes on with it, --overwrite replaces it; or {_ELSEWHERE}"
     return Problem(Where(str(folder)), "holds a run already", hint)
 

@@ -34,10 +34,13 @@ def resolve_schedule(inputs: Inputs, reasons: Reasons) -> SchedulePlan:
     rows_per_step = training.batch_size * training.gradient_accumulation_steps * processes
     steps_per_epoch = math.ceil(train.rows / rows_per_step)
     steps, epochs = _length(training, steps_per_epoch, reasons)
-    warmup = math.ceil(steps * training.warmup_ratio)
+    # a step of warm-up begins at a rate of 0: one step at least is to learn something
+    warmup = min(math.ceil(steps * training.warmup_ratio), steps - 1)
     learning_rate = _learning_rate(inputs, reasons)
     _note_training(training, reasons)
-    reasons.note("training.warmup_steps", warmup, "warmup_ratio of the steps, rounded up")
+    reasons.note(
+        "training.warmup_steps", warmup, "warmup_ratio of the steps, rounded up; less than all"
+    )
     reasons.note("training.rows_per_step", rows_per_step, "batch × accumulation × processes")
     return SchedulePlan(
         steps=steps,

@@ -28,12 +28,13 @@ FOREIGN_NAMES = _by_word({
         "flash_attention use_flash_attention_2 use_flash_attention use_flash_attn",
     "model.attention: sdpa": "sdp_attention use_sdpa",
     "model.attention: eager": "eager_attention",
-    "model.allow_pickle": "use_safetensors",
     "adapter: {variant: lora, rank: 8}": "peft peft_config lora lora_config lora_parameters",
     "adapter.variant": """adapter_type finetuning_type fine_tune_type peft_type peft_method
         tuner_type train_type sft_type tuner
         adapter.type adapter.name adapter.method adapter.kind""",
     "adapter.variant: qlora": "qlora",
+    "adapter.variant: dora": "use_dora dora peft_use_dora lora_dora",
+    "adapter.variant: pissa": "pissa_init pissa",
     "adapter.variant: rslora": "use_rslora peft_use_rslora rslora",
     "adapter.rank": "r lora_r lora_rank lora_dim",
     "adapter.virtual_tokens": "num_virtual_tokens n_virtual_tokens prompt_length prefix_length",
@@ -54,8 +55,8 @@ FOREIGN_NAMES = _by_word({
         apply_lora_to_mlp apply_lora_to_output lora_query lora_key lora_value lora_projection
         lora_mlp lora_head keys""",
     "adapter.target_modules: all-linear": "lora_target_linear",
-    "adapter.target_modules.regex": "target_regex lora_layers num_layers layers_pattern",
-    "adapter.layers": "layers_to_transform peft_layers_to_transform",
+    "adapter.target_modules.regex": "target_regex layers_pattern",
+    "adapter.layers": "layers_to_transform peft_layers_to_transform lora_layers num_layers",
     "adapter.modules_to_save": "lora_modules_to_save additional_target",
     "adapter.target_parameters": "lora_target_parameters",
     "adapter.trainable_tokens": "trainable_token_indices",
@@ -166,8 +167,11 @@ NOTES = _by_word({
         auto_resume_from_checkpoints resume_adapter_file""",
     "the product of `training.batch_size` and `training.gradient_accumulation_steps`":
         "global_batch_size effective_batch_size total_batch_size",
+    "a start of its own is a variant: pissa, olora, eva, corda, lora_ga, loftq":
+        "init_lora_weights lora_init init_weights peft_init_lora_weights",
+    "safetensors are read, pickle only where `model.allow_pickle` is true: leave it out":
+        "use_safetensors",
     "`adapter.alpha` is this times `adapter.rank`": "scale lora_scale",
-    "DoRA is not part of this version": "use_dora dora peft_use_dora lora_dora",
     "biases stay as they are: to train them is not part of this version": "bias lora_bias",
     "the seed decides the order of the rows": "shuffle dataset_shuffle shuffle_merged_datasets",
     "the devices are found, and the plan names them":

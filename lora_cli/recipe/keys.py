@@ -13,7 +13,7 @@ from typing import Any
 from lora_cli.errors import Problem
 from lora_cli.recipe.fields import Sections, all_keys, is_list, members, names_in, sections_under
 from lora_cli.recipe.source import UNREADABLE, KeyPath, Source, dotted
-from lora_cli.recipe.suggest import closest, key_suggestion, similarity, value_hint
+from lora_cli.recipe.suggest import Suggestion, closest, key_suggestion, similarity, value_hint
 from lora_cli.recipe.wording import kind
 from lora_cli.section import Section
 
@@ -50,33 +50,48 @@ class KeyReader:
             return self._section(node, path, sections)
         return node
 
-    def _section(self, node: dict[str, Any], path: KeyPath, sections: Sections) -> dict[str, Any]:
+    def _section(
+        self, node: dict[str, Any], path: KeyPath, sections: Sections, own: Sections = ()
+    ) -> dict[str, Any]:
+        """Return the section with the keys that were meant; those of `own` are its suggestions."""
         names = names_in(sections)
         meant = {key: key for key in node if key in names}
-        for key in node:
+        for key, value in node.items():
             if key not in meant:
-                meant[key] = self._unknown(key, path, names, set(meant.values()))
+                taken = set(meant.values())
+                suggestion = self._suggestion(key, path, names_in(own or sections), taken)
+                if value is False and ": " in suggestion.key:
+                    ours = suggestion.key.partition(":")[0]
+                    suggestion = Suggestion(f"leave the line out: `{ours}` decides it")
+                meant[key] = self._unknown((*path, key), suggestion, names, taken)
         return {
             name: self.read(value, (*path, name), sections_under(sections, name))
             for key, value in node.items()
             if (name := meant[key])
         }
 
-    def _unknown(self, key: str, path: KeyPath, names: Iterable[str], taken: set[str]) -> str:
-        """Note an unknown key; return the one it is surely meant to be, or an empty text."""
-        place = self.source.of_key((*path, key))
-        message = f"unknown key `{dotted((*path, key))}`"
+    def _suggestion(
+        self, key: str, path: KeyPath, listed: Iterable[str], taken: set[str]
+    ) -> Suggestion:
         if len(self.problems) >= MOST_COMPARED:
-            self.problems.append(Problem(place, message))
-            return ""
+            return Suggestion("")
         section = dotted(tuple(part for part in path if isinstance(part, str)))
-        suggestion = key_suggestion(section, key, names, taken=taken, all_keys=all_keys())
-        self.problems.append(Problem(place, message, suggestion.text))
+        return key_suggestion(section, key, listed, taken=taken, all_keys=all_keys())
+
+    def _unknown(
+        self, path: KeyPath, suggestion: Suggestion, names: Iterable[str], taken: set[str]
+    ) -> str:
+        """Note an unknown key; return the one it is surely meant to be, or an empty text."""
+        message = f"unknown key `{dotted(path)}`"
+        self.problems.append(Problem(self.source.of_key(path), message, suggestion.text))
         self.suggested.add(suggestion.key.partition(":")[0])
+        if not suggestion.text:
+            return ""
+        key = str(path[-1])
         meant = closest(key, names, SURE)
         if meant is None or meant in taken:
             return ""
-        self._renamed[*path, meant] = key
+        self._renamed[*path[:-1], meant] = key
         return meant
 
     def _member(self, node: Any, path: KeyPath, family: Family) -> Any:
@@ -89,7 +104,9 @@ class KeyReader:
 
     def _mapping_member(self, node: dict[str, Any], path: KeyPath, family: Family) -> Any:
         main = _main_field(family)
-        node = self._section(node, path, tuple(dict.fromkeys(family.values())))
+        asked = family.get(str(node.get(main)))
+        sections = tuple(dict.fromkeys(family.values()))
+        node = self._section(node, path, sections, (asked,) if asked else ())
         named = node.get(main)
         chosen = named if isinstance(named, str) and named in family else ""
         if main not in node:

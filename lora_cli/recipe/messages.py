@@ -101,7 +101,9 @@ def _whole_number_hint(value: Any) -> str:
         exact = value.is_integer() and abs(value) < 1e15
         return f"write {value:.0f}" if exact else "without point or exponent"
     text = str(value).strip()
-    return f"remove the quotes: {shown(text)}" if INTEGER.fullmatch(text) else _digits_hint(text)
+    if INTEGER.fullmatch(text):
+        return f"remove the quotes: {shown(text)}"
+    return "write digits only, like 1000" if text[:1].isdigit() else ""
 
 
 def _number_hint(value: Any) -> str:
@@ -113,11 +115,7 @@ def _number_hint(value: Any) -> str:
     point = text.replace(",", ".")
     if FLOAT.fullmatch(point):
         return f"write {shown(point)}, with a decimal point"
-    return _digits_hint(text)
-
-
-def _digits_hint(text: str) -> str:
-    return "write digits only, like 1000" if text[:1].isdigit() else ""
+    return "write a number, like 0.5 or 2e-4" if text[:1].isdigit() else ""
 
 
 def _boolean_hint(value: Any) -> str:

@@ -14,6 +14,7 @@ from lora_cli.recipe.source import UNREADABLE, KeyPath, dotted
 from lora_cli.recipe.wording import shown
 from lora_cli.recipe.yaml_outline import MAX_DEPTH
 from lora_cli.recipe.yaml_tree import Tree, read_tree
+from lora_cli.section import Scalar
 
 _PART = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)((?:\[\d{1,6}\])*)")
 
@@ -33,7 +34,7 @@ def apply_overrides(tree: Tree, overrides: Iterable[str]) -> None:
         where = Where(f"--set {shown(override)}")
         try:
             path, value = _parsed(override, where)
-            path = _in_file(path, tree.value)
+            path = _to_main_field(_in_file(path, tree.value), tree.value, value.value)
             if tree.value is not UNREADABLE:
                 _set(tree, path, value.value, where)
                 _note(tree, path, value, where)
@@ -72,6 +73,18 @@ def _in_file(path: KeyPath, root: Any) -> KeyPath:
     if is_list(path[:1]) and path[1:2] == (0,) and not listed:
         return path[:1] + path[2:]
     return path
+
+
+def _to_main_field(path: KeyPath, root: Any, value: Any) -> KeyPath:
+    """Return where a scalar goes: in a section that is written out, it is the main field's."""
+    standing: Any = root
+    for part in path:
+        listed = isinstance(standing, list) and isinstance(part, int) and part < len(standing)
+        inside = isinstance(standing, dict) and part in standing
+        standing = standing[part] if listed or inside else None
+    main = next((section.main_field for section in sections_at(path)), "")
+    written_out = isinstance(standing, dict) and isinstance(value, Scalar)
+    return (*path, main) if main and written_out else path
 
 
 def _set(tree: Tree, path: KeyPath, value: Any, where: Where) -> None:
@@ -132,7 +145,9 @@ def _note(tree: Tree, path: KeyPath, value: Tree, where: Where) -> None:
     for places in (tree.keys, tree.values, tree.written):
         for known in [known for known in places if known[: len(path)] == path]:
             del places[known]
-    tree.keys[path] = tree.values[path] = replace(where, key=dotted(path))
+    for inner in {(), *value.values}:
+        whole = (*path, *inner)
+        tree.keys[whole] = tree.values[whole] = replace(where, key=dotted(whole))
     tree.written.update({(*path, *inner): text for inner, text in value.written.items()})
     key = dotted(path)
     tree.problems = [

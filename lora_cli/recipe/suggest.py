@@ -74,7 +74,7 @@ def key_suggestion(
     if suggestion is None and (elsewhere := _named(word, all_keys, prefix)):
         suggestion = _meant(elsewhere)
     if suggestion is None:
-        suggestion = _alike(section, word, all_keys)
+        suggestion = _alike(section, word, siblings, all_keys)
     if suggestion.key and suggestion.key.removeprefix(prefix) in taken:
         return Suggestion(f"`{suggestion.key}` is there already: remove this line", suggestion.key)
     return suggestion
@@ -95,7 +95,9 @@ def _part_of(word: str, siblings: Iterable[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _alike(section: str, word: str, all_keys: Collection[str]) -> Suggestion:
+def _alike(
+    section: str, word: str, siblings: Iterable[str], all_keys: Collection[str]
+) -> Suggestion:
     """Return the key that looks like `word`, here or as another tool spells it; else all keys."""
     prefix = f"{section}." if section else ""
     last_parts = dict.fromkeys(key.rpartition(".")[2] for key in all_keys)
@@ -106,9 +108,8 @@ def _alike(section: str, word: str, all_keys: Collection[str]) -> Suggestion:
         return _meant([FOREIGN_NAMES[near]])
     if near := closest(word, NOTES, NEAR_ELSEWHERE):
         return Suggestion(NOTES[near])
-    names = [key.removeprefix(prefix) for key in all_keys if key.startswith(prefix)]
     place = f"`{section}`" if section else "a recipe"
-    return Suggestion(f"{place} has: {_listing([name for name in names if '.' not in name])}")
+    return Suggestion(f"{place} has: {_listing(list(siblings))}")
 
 
 def _listing(names: list[str]) -> str:

@@ -7,9 +7,10 @@ is a problem.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 from lora_cli.adapters.low_rank import LowRankSpec
-from lora_cli.adapters.targeted import TargetedSpec, TargetRegex
+from lora_cli.adapters.targeted import TargetedSpec, TargetPreset, TargetRegex
 from lora_cli.errors import Problem
 from lora_cli.facts.base_model import BaseModelFacts
 from lora_cli.recipe.source import Source
@@ -64,6 +65,12 @@ def _stranger(
     name: str, base: BaseModelFacts, source: Source, path: tuple[str | int, ...]
 ) -> Problem:
     where, layers = source.of_value(path), [each.name for each in base.linears]
+    if name in get_args(TargetPreset):
+        hint = f"write `target_modules: {name}`, without brackets"
+        return Problem(where, f"`{name}` is no module, but means several", hint)
+    if "," in name:
+        names = ", ".join(part.strip() for part in name.split(","))
+        return Problem(where, f"`{name}` is one name with a comma in it", f"write [{names}]")
     router = next(
         (p.name for p in base.bare_parameters if is_meant(p.name, (f"{name}.weight",))), ""
     )
@@ -72,7 +79,9 @@ def _stranger(
         return Problem(where, message, f"write `target_parameters: [{name}.weight]`")
     if any(is_meant(module, (name,)) for module in base.other_modules):
         message = f"`{name}` is not a linear layer inside the model"
-        return Problem(where, message, f"layers that can be adapted: {listing(layers)}")
+        inner = [layer for layer in layers if name in layer.split(".")]
+        hint = f"name the layers in it: {listing(inner)}" if inner else ""
+        return Problem(where, message, hint or f"layers that can be adapted: {listing(layers)}")
     message = f"`{name}` matches no module of {base.architecture}"
     return Problem(where, message, f"{did_you_mean(name, layers)}its layers: {listing(layers)}")
 

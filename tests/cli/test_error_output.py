@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from lora_cli import cli
 from lora_cli.console.errors import MOST_SHOWN, show_error, show_unexpected
 from lora_cli.errors import PlanError, Problem, RecipeError, Where
 
@@ -133,6 +135,31 @@ def test_words_in_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_long_messages_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(capsys, Problem(Where("x"), "word " * 100 + "end"))[1].endswith("word end")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (errno.ENOSPC, 1, "/runs/x: cannot be written: No space left on device"),
+        (errno.EROFS, 1, "/runs/x: cannot be written: Read-only file system"),
+        (errno.EPERM, 3, "this is a defect of loracli"),
+    ],
+)
+def test_what_the_disk_refuses_is_no_defect(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    code: int,
+    said: str,
+) -> None:
+    def refuse() -> None:
+        raise OSError(number, os.strerror(number), "/runs/x")
+
+    monkeypatch.setattr(cli, "app", refuse)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == code
+    assert said in capsys.readouterr().err
 
 
 def test_an_unforeseen_error_leaves_a_log(

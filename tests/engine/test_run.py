@@ -108,7 +108,7 @@ def test_the_schedule_is_the_planned_one(finished: Finished) -> None:
 
 def test_a_second_run_in_the_same_place_is_refused(finished: Finished) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
-    with pytest.raises(PlanError, match=r"holds a run already.*--resume.*--overwrite"):
+    with pytest.raises(PlanError, match=r"holds a finished run already.*--overwrite"):
         train(finished.plan)
     assert {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")} == before
 

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lora_cli.engine.run_directory import OURS, begin_run, check_run_directory
+from lora_cli.engine.run_directory import (
+    OURS,
+    begin_run,
+    check_run_directory,
+    run_directory_held,
+)
 from lora_cli.errors import PlanError
 from lora_cli.plan.run_plan import RunPlan
 from tests.engine.conftest import Finished
@@ -39,6 +44,26 @@ def test_an_absent_or_empty_place_is_free(plan: RunPlan, folder: Path) -> None:
     assert not folder.exists(), "a check changes nothing"
     folder.mkdir()
     check_run_directory(plan, resume=False, overwrite=False)
+
+
+def test_one_process_at_a_time_writes_there(plan: RunPlan, folder: Path) -> None:
+    held = {"resume": False, "overwrite": True}
+    with run_directory_held(plan, **held):
+        begin_run(plan)
+        with (
+            pytest.raises(PlanError, match="another process is training into it"),
+            run_directory_held(plan, **held),
+        ):
+            pytest.fail("it is held already")
+        assert (folder / "plan.json").is_file()
+    with run_directory_held(plan, **held):
+        pass
+
+
+def test_a_directory_that_nothing_was_written_to_goes_again(plan: RunPlan, folder: Path) -> None:
+    with run_directory_held(plan, resume=False, overwrite=False):
+        assert folder.is_dir()
+    assert not folder.exists()
 
 
 def test_a_file_is_no_run_directory(plan: RunPlan, folder: Path) -> None:

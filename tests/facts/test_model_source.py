@@ -127,6 +127,18 @@ def test_a_model_that_is_nowhere(tmp_path: Path, name: str) -> None:
     assert hint.startswith("a model is a hub id (owner/name), a folder, a .gguf file, or package:")
 
 
+def test_what_was_meant_by_a_name_that_is_nowhere(model: Path) -> None:
+    for name, hint in {
+        "./modle": "did you mean `model`?",
+        "model/config.json": "name its folder, `model`",
+        "package://my-models/a.gguf": "pip install",
+        "package://lora-cli/a.gguf": "did you mean `package://lora_cli/a.gguf`?",
+    }.items():
+        with pytest.raises(PlanError) as caught:
+            find_model(name, revision=None, base_dir=model.parent)
+        assert hint in caught.value.problems[0].hint
+
+
 @pytest.mark.parametrize("name", ["https://host/model", "s3://bucket/a.gguf", "hf:/owner/name"])
 def test_an_address_is_no_model(tmp_path: Path, name: str) -> None:
     message, hint = problem_of(name, tmp_path)

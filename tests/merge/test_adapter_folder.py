@@ -136,6 +136,12 @@ def test_a_base_that_is_not_there_is_an_error_of_the_merge(
     assert said in refusal(adapter)
 
 
+def test_a_run_that_is_not_finished_has_no_adapter_yet(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(MergeError, match=r"the run is not finished.*--resume"):
+        find_adapter(tmp_path)
+
+
 def test_an_adapter_must_name_its_base(adapter: Path) -> None:
     change_config(adapter, base_model_name_or_path=None)
     assert "adapter_config.json: does not name its base model" in refusal(adapter)

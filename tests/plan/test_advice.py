@@ -108,7 +108,36 @@ def test_a_warning_and_its_words(warnings_of: WarningsOf, flags: list[str], warn
     ],
 )
 def test_what_is_not_warned_of(warnings_of: WarningsOf, flags: list[str]) -> None:
-    assert warnings_of(*flags) == ()
+    small = "is all of it"  # the tiny model's layers are small for some of these ranks
+    assert [each for each in warnings_of(*flags) if not each.endswith(small)] == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "warning"),
+    [
+        (
+            ["training.batch_size=30", "training.gradient_accumulation_steps=4"],
+            "a step asks for 120 rows, and there are 18: it takes all",
+        ),
+        (
+            ["training.epochs=1", "evaluation.every_steps=1000"],
+            "evaluation every 1,000 steps of 5 is one at the end",
+        ),
+        (
+            ["training.epochs=1", "evaluation.every_steps=9", "evaluation.patience=2"],
+            "evaluation every 9 steps of 5 is one at the end, and patience has nothing to wait for",
+        ),
+        (
+            ["adapter.rank_pattern={v_proj: 17}"],
+            (
+                "rank 17 is more than `model.layers.0.self_attn.v_proj` (16 × 32) can have: "
+                "16 is all of it"
+            ),
+        ),
+    ],
+)
+def test_what_can_have_no_effect(warnings_of: WarningsOf, flags: list[str], warning: str) -> None:
+    assert warning in warnings_of(*flags)
 
 
 def test_no_evaluation(probed: Probed) -> None:

@@ -41,12 +41,12 @@ def test_all_that_is_missing_is_told_at_once(recipe_file: WriteRecipe) -> None:
     )
     problems = problems_of(recipe)
     assert keys_of(problems) == [
+        "model.name",
         "dataset[0].path",
         "dataset[2].path",
         "evaluation.path",
-        "model.name",
     ]
-    for problem, text in zip(problems, ("gone", "lost", "away", "no-such-model"), strict=True):
+    for problem, text in zip(problems, ("no-such-model", "gone", "lost", "away"), strict=True):
         assert problem.where.line == line_of(recipe, text)
         assert text in problem.message
 
@@ -54,7 +54,7 @@ def test_all_that_is_missing_is_told_at_once(recipe_file: WriteRecipe) -> None:
 def test_bad_targets_and_a_missing_dataset_together(recipe_file: WriteRecipe) -> None:
     adapter = {"variant": "lora", "target_modules": ["q_proj", "q_prj"]}
     problems = problems_of(recipe_file(adapter=adapter, dataset="gone.jsonl"))
-    assert keys_of(problems) == ["dataset.path", "adapter.target_modules[1]"]
+    assert keys_of(problems) == ["adapter.target_modules[1]", "dataset.path"]
 
 
 def test_bad_targets_bad_rows_and_a_bad_launcher_together(
@@ -99,7 +99,7 @@ def test_broken_weights_bad_rows_and_a_taken_output_together(
     recipe = recipe_file(model={"name": "base"})
     write_rows(tmp_path / "rows.jsonl", [chat_row("a", "")])
     (tmp_path / "run").touch()
-    weights, row, output = problems_of(recipe)
+    output, weights, row = problems_of(recipe)
     assert str(weights).startswith(f"{base}/model.safetensors: is no whole safetensors file: ")
     assert row.message == "turn 2: the assistant's answer is empty"
     assert (output.where.key, output.where.line) == ("output.dir", line_of(recipe, "  dir: "))

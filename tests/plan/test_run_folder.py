@@ -51,6 +51,20 @@ def test_a_home_that_does_not_exist(tmp_path: Path) -> None:
         run_folder(loaded(tmp_path, "output: {dir: ~no-such-user/run}"))
 
 
+def test_an_environment_variable_is_not_taken_for_a_name(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="names an environment variable, which is not put in"):
+        run_folder(loaded(tmp_path, "output: $HOME/runs"))
+
+
+def test_a_finished_run_is_not_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").touch()
+    (tmp_path / "result.json").touch()
+    problem = earlier_run(tmp_path)
+    assert problem is not None
+    assert problem.message == "holds a finished run already"
+    assert "--resume" not in problem.hint
+
+
 def test_an_empty_folder_is_free(tmp_path: Path) -> None:
     check_run_folder(tmp_path)
     assert earlier_run(tmp_path) is None

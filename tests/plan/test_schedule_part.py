@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -53,12 +52,19 @@ def test_steps_and_epochs(
 
 @pytest.mark.parametrize(
     ("ratio", "steps", "warmup"),
-    [("0", 100, 0), ("0.03", 100, 3), ("0.03", 10, 1), ("0.03", 101, 4), ("0.5", 3, 2)],
+    [
+        ("0", 100, 0),
+        ("0.03", 100, 3),
+        ("0.03", 10, 1),
+        ("0.03", 101, 4),
+        ("0.5", 3, 2),
+        ("0.03", 1, 0),
+    ],
 )
-def test_the_warm_up_is_rounded_up(probed: Probed, ratio: str, steps: int, warmup: int) -> None:
+def test_the_warm_up_is_rounded_up_and_leaves_a_step(probed: Probed, ratio: str, steps: int, warmup: int) -> None:
     flags = [f"training.warmup_ratio={ratio}", f"training.steps={steps}"]
     plan = with_rows(probed, 40, 400, *flags)
-    assert plan.schedule.warmup_steps == warmup == math.ceil(steps * float(ratio))
+    assert plan.schedule.warmup_steps == warmup
     assert plan.schedule.warmup_ratio == float(ratio)
     assert decision(plan, "training.warmup_steps")[0] == str(warmup)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,52 @@ def test_a_value_is_set(override: str, key: str, value: object, tmp_path: Path) 
     for part in key.split("."):
         read = getattr(read, part)
     assert read == value
+
+
+WRITTEN_OUT = """model: {name: base-model, dtype: float32}
+adapter: {variant: lora, rank: 32, alpha: 64}
+dataset: {path: rows.jsonl, max_rows: 10}
+training: {optimizer: {name: adamw, weight_decay: 0.1}}
+evaluation: {split: 0.2, patience: 3}
+"""
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "other", "value"),
+    [
+        ("adapter=rslora", "adapter.variant", "adapter.rank", 32),
+        ("model=other", "model.name", "model.dtype", "float32"),
+        ("dataset=b.jsonl", "dataset.0.path", "dataset.0.max_rows", 10),
+        ("evaluation=0.3", "evaluation.split", "evaluation.patience", 3),
+        (
+            "training.optimizer=adamw_8bit",
+            "training.optimizer.name",
+            "training.optimizer.weight_decay",
+            0.1,
+        ),
+    ],
+)
+def test_a_scalar_sets_the_main_field_of_a_section_and_leaves_the_rest(
+    override: str, key: str, other: str, value: object, tmp_path: Path
+) -> None:
+    recipe = load(tmp_path, WRITTEN_OUT, override).recipe.model_dump()
+
+    def at(path: str) -> object:
+        node: Any = recipe
+        for part in path.split("."):
+            node = node[int(part) if part.isdigit() else part]
+        return node
+
+    assert str(at(key)) == override.partition("=")[2]
+    assert at(other) == value
+
+
+def test_every_value_of_a_mapping_is_the_flags(tmp_path: Path) -> None:
+    flag = "adapter={variant: rslora, rank_pattern: {q_proj: 8}}"
+    source = load(tmp_path, WRITTEN_OUT, flag).source
+    for key in ("variant", "rank_pattern"):
+        assert source.of_value(("adapter", key)).file == f"--set {flag}"
+    assert not source.wrote(("adapter", "rank"))
 
 
 def test_dataset_values_over_a_shorthand(tmp_path: Path) -> None:

@@ -146,12 +146,26 @@ def test_every_name_that_matches_nothing_is_told_at_its_line(base_of: BaseOf) ->
     ]
 
 
-@pytest.mark.parametrize("name", ["rotary_emb", "mlp", "model.norm", "layers"])
+@pytest.mark.parametrize("name", ["rotary_emb", "self_attn", "model.norm", "layers"])
 def test_a_module_that_is_not_linear_is_told_from_one_that_is_not_there(
     base_of: BaseOf, name: str
 ) -> None:
     (problem,) = problems_of((name,), base_of("llama"))
     assert problem.message == f"`{name}` is not a linear layer inside the model"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("all-linear", "write `target_modules: all-linear`, without brackets"),
+        ("mlp", "write `target_modules: mlp`, without brackets"),
+        ("q_proj,v_proj", "write [q_proj, v_proj]"),
+        ("self_attn", "name the layers in it: q_proj, k_proj, v_proj, o_proj"),
+    ],
+)
+def test_what_was_meant_by_a_name_that_is_no_layers(base_of: BaseOf, name: str, hint: str) -> None:
+    (problem,) = problems_of((name,), base_of("llama"))
+    assert problem.hint == hint
 
 
 def test_a_name_that_is_like_nothing_gets_no_guess(base_of: BaseOf) -> None:
