@@ -103,6 +103,10 @@ class AdaLora(LowRankSpec):
             hint = "train for more steps, or set allocation_start and allocation_end within the run"
             yield FieldProblem("allocation_end", message, hint)
 
+    def may_end(self, step: int) -> bool:
+        """Return whether all ranks have been taken away: before that there are too many."""
+        return step >= self._schedule()[1]
+
     def _schedule(self) -> tuple[int, int]:
         assert self.allocation_start is not None, "a settled specification"
         assert self.allocation_end is not None

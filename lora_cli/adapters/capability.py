@@ -30,7 +30,7 @@ class Capability:
     """On layers that hold their weight as (in, out), as GPT-2's do, in full precision."""
     experts: str = "peft has it for linear layers alone; use lora or rslora"
     """On fused experts, which hold several weights in one tensor (`target_parameters`)."""
-    embeddings: str = "peft has it for the layers in between; use lora or rslora"
+    embeddings: str = "not part of this version; use lora or rslora"
     """On the embedding of tokens and on the output head, where they are not tied."""
     patterns: str = ""
     """With ranks and alphas of their own for some modules (`rank_pattern`, `alpha_pattern`)."""
@@ -44,9 +44,11 @@ class Capability:
     def refusal(self, method: str, *, conv1d: bool) -> str:
         """Return why the variant does not work on such a base; empty if it does.
 
-        `method` is the quantization's; `conv1d` is whether a layer holds its weight as (in, out),
-        which quantizing turns round.
+        `method` is the quantization's; `conv1d` is whether a layer that it leaves alone holds its
+        weight as (in, out): quantizing turns it round.
         """
         if method == "none":
-            return self.plain or (self.conv1d if conv1d else "")
-        return self.eight_bit if method == "int8" else self.four_bit
+            refused = self.plain
+        else:
+            refused = self.eight_bit if method == "int8" else self.four_bit
+        return refused or (self.conv1d if conv1d else "")

@@ -5,7 +5,7 @@ KronA, Edalati et al. 2022, arXiv 2212.10650; LyCORIS, Yeh et al. 2023, arXiv 23
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -54,6 +54,11 @@ class LoKr(ProductSpec):
                 hint = f"use {near}, or leave it out" if near else "leave it out"
                 yield FieldProblem("factor", message, hint)
                 return
+
+    def highest_rank(self, modules: Sequence[Module]) -> int:
+        """Return the rank from which on every second factor is whole, and a rank does no more."""
+        sides = [side for each in modules for side in (each.in_features, each.out_features)]
+        return (max((self._cut(side)[1] for side in sides), default=0) + 1) // 2
 
     def trainable_parameters(self, setting: Setting) -> int:
         """Return the sum over modules of what their two factors hold, whole or of low rank."""

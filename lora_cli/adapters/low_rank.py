@@ -118,10 +118,11 @@ class LowRankSpec(TargetedSpec):
         return sum(modules) + sum(parameters)
 
     def summary(self) -> str:
-        """Return variant, rank, alpha, scaling and dropout."""
+        """Return variant, rank, alpha, scaling and dropout; patterns change rank and scaling."""
+        other = " and others by pattern" if self.rank_pattern or self.alpha_pattern else ""
         return (
             f"{self.variant}, rank {self.rank}, alpha {self.resolved_alpha:g}, "
-            f"scaling {self.scaling:.4g}, dropout {self.dropout:g}"
+            f"scaling {self.scaling:.4g}{other}, dropout {self.dropout:g}"
         )
 
     def peft_config(self, target_modules: list[str], *, task: str = "CAUSAL_LM") -> LoraConfig:

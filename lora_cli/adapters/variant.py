@@ -205,6 +205,10 @@ class VariantSpec(Section):
     def after_step(self, _model: PeftModel, _step: int) -> None:
         """Do what the method does after optimizer step `step` (from 1), before gradients go."""
 
+    def may_end(self, _step: int) -> bool:
+        """Return whether the adapter as it is after `step` can be the run's result."""
+        return True
+
     def ranks(self, _model: PeftModel) -> dict[str, int]:
         """Return each module's rank now, for a method that shares ranks out; else nothing."""
         return {}

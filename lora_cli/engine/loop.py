@@ -148,7 +148,8 @@ class Training:
             padding_id=self.padding_id,
         )
         check_evaluation_loss(progress.step, loss)
-        better = progress.add_evaluation(loss)
+        may_end = self.trained.adapter.spec.may_end(progress.step)
+        better = may_end and progress.add_evaluation(loss)
         if better:
             self.state.best = self.trained.adapter.state()
         self.report(

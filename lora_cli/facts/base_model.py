@@ -13,6 +13,8 @@ from lora_cli.facts.bare_parameters import (
 )
 from lora_cli.facts.model_source import ModelSource
 from lora_cli.facts.on_meta import decoder_on_meta
+from lora_cli.quantization import QuantizationSpec
+from lora_cli.quantization.bitsandbytes import held_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,6 +67,10 @@ class BaseModelFacts:
     """Last names of linear layers that peft's LoRA takes for parts of the fused experts."""
     attention_kernels: tuple[str, ...]
     """The attention kernels that the architecture knows, of those that a recipe can name."""
+    held: QuantizationSpec | None
+    """How the weights lie in the model's files, where bitsandbytes has quantized them already."""
+    quantized_by: str
+    """Who has quantized the weights in the model's files; empty if nobody has."""
     shapes: Mapping[str, tuple[int, ...]]
     """Of the parameters whose weights are stored as the model holds them, by name."""
 
@@ -107,8 +113,16 @@ def probe_base_model(source: ModelSource, *, trust_remote_code: bool) -> BaseMod
         bare_parameters=bare,
         taken_for_experts=names_taken_for_experts(model, last_names) if bare else frozenset(),
         attention_kernels=_attention_kernels(model),
+        held=held_in(_quantized(model)),
+        quantized_by=str(_quantized(model).get("quant_method", "")),
         shapes=_shapes(model),
     )
+
+
+def _quantized(model: Any) -> Mapping[str, Any]:
+    """Return what the config says of weights that are quantized in the files; empty: none are."""
+    config: Any = getattr(model.config, "quantization_config", None) or {}
+    return config if isinstance(config, Mapping) else config.to_dict()
 
 
 def _modules(model: Any) -> tuple[tuple[LinearFacts, ...], tuple[str, ...]]:
@@ -188,7 +202,7 @@ def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
 
     Not so where the files are quantized, and where a tensor of three dimensions holds experts.
     """
-    if getattr(model.config, "quantization_config", None):
+    if _quantized(model):
         return {}
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     return {name: shape for name, shape in shapes.items() if len(shape) < 3}

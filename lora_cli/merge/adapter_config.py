@@ -16,6 +16,7 @@ from typing import Any
 from lora_cli.errors import MergeError
 
 CONFIG = "adapter_config.json"
+MERGE_WITH_PEFT = "merge it with peft's merge_and_unload"
 CAUSAL_TASKS = ("CAUSAL_LM", None)
 
 _HARMLESS = frozenset(
@@ -57,6 +58,7 @@ _MEANING = {
     "use_bdlora": "block-diagonal LoRA",
     "modules_to_save": "modules trained in full",
     "trainable_token_indices": "trained tokens",
+    "ensure_weight_tying": "an output head tied to its embedding",
     "lora_bias": "biases on B",
     "alora_invocation_tokens": "activated LoRA",
     "target_parameters": "adapted parameters",
@@ -133,12 +135,13 @@ def read_config(folder: Path) -> AdapterConfig:
     config = read_any_config(folder)
     if config.kind != "LORA":
         message = f"`{config.kind}` adapters are not merged by this version"
-        raise MergeError(message, str(config.path))
+        raise MergeError(message, str(config.path), MERGE_WITH_PEFT)
     if config.task not in CAUSAL_TASKS:
         message = f"adapters for {config.task} are not merged by this version"
-        raise MergeError(message, str(config.path))
+        raise MergeError(message, str(config.path), MERGE_WITH_PEFT)
     if found := beside_pairs(config):
-        raise MergeError(f"not merged by this version: {', '.join(found)}", str(config.path))
+        message = f"not merged by this version: {', '.join(found)}"
+        raise MergeError(message, str(config.path), MERGE_WITH_PEFT)
     return config
 
 

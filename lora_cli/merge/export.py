@@ -103,6 +103,8 @@ def _export(adapter_or_run: Path, output: Path, limit: Limit, report: Progress) 
             facts=ServingFacts(
                 rank=figures["rank"],
                 quantization=adapter.quantization,
+                double_quantization=adapter.doubly_quantized,
+                own_base="base_made_from" in adapter.origin,
                 input_by_output=bool(adapter.config.settings.get("fan_in_fan_out")),
                 experts=any(".experts." in module for module in pairs),
             ),

@@ -11,6 +11,7 @@ from lora_cli.errors import MergeError
 from lora_cli.facts.model_source import ModelSource
 from lora_cli.merge.adapter_config import (
     CAUSAL_TASKS,
+    MERGE_WITH_PEFT,
     AdapterConfig,
     beside_pairs,
     beside_weights,
@@ -38,7 +39,7 @@ PROMPTS = frozenset(
 ENDS = frozenset(["embed_in", "embed_out", "embed_tokens", "lm_head", "score", "wpe", "wte"])
 """Last names of embeddings and output heads."""
 
-INSTEAD = "merge it with peft's merge_and_unload and serve that model, or serve it with peft"
+INSTEAD = f"{MERGE_WITH_PEFT} and serve that model, or serve it with peft"
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,25 @@ class Exportable:
         """Return how the base was held while training: a method's name, or `none`."""
         return quantization_of(self.origin)
 
+    @property
+    def doubly_quantized(self) -> bool:
+        """Return whether the scales of the base's blocks were quantized too."""
+        held = self.origin.get("quantization") or {}
+        return bool(held.get("double_quantization"))
+
     def notes(self) -> list[str]:
         """Return what has to be known of the base when the adapter is served."""
         if "base_made_from" in self.origin:
             return [f"its base is the run's own: serve it on {self.base_name}, and on no other"]
         if self.quantization != "none":
             held = self.quantization
-            return [f"trained on a base in {held}: serve it on a base held in {held} too"]
+            notes = [f"trained on a base in {held}: serve it on a base held in {held} too"]
+            if held == "int8" and self.config.settings.get("use_dora"):
+                notes.append(
+                    "int8 products are rounded: DoRA scales them and a LoRA adds to them, so that "
+                    "logits differ by that rounding though the weights are the same"
+                )
+            return notes
         return []
 
 

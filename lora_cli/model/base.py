@@ -80,9 +80,12 @@ def _from_pretrained(
     loader = getattr(transformers, options.auto_class) if changed is None else type(changed)
     dtype, trusted = getattr(torch, options.dtype), options.trust_remote_code
     try:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trusted)
+        # weights that are quantized in the files are read as they are
+        held = getattr(config, "quantization_config", None) is not None
         model, info = loader.from_pretrained(
             str(folder) if changed is None else None,
-            config=AutoConfig.from_pretrained(str(folder), trust_remote_code=trusted),
+            config=config,
             state_dict=None if changed is None else changed.state_dict(),
             dtype=dtype,
             attn_implementation=options.attention,
@@ -91,7 +94,7 @@ def _from_pretrained(
             device_map={"": options.device},
             ignore_mismatched_sizes=True,  # reported below, by name
             output_loading_info=True,
-            **quantization.load_kwargs(dtype, options.heads),
+            **({} if held else quantization.load_kwargs(dtype, options.heads)),
         )
     except (
         OSError,

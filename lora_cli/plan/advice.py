@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lora_cli.adapters.lokr import LoKr
 from lora_cli.adapters.low_rank import LowRankSpec
+from lora_cli.facts.bare_parameters import ParameterFacts
 from lora_cli.facts.dataset import SourceFacts
 from lora_cli.plan.inputs import Facts
 from lora_cli.plan.run_plan import RunPlan
@@ -57,6 +59,15 @@ def _high_rank(plan: RunPlan, _facts: Facts) -> Iterator[str]:
         yield f"rank {spec.rank} without rsLoRA: {message}"
 
 
+def _whole_factors(plan: RunPlan, facts: Facts) -> Iterator[str]:
+    spec = plan.adapter.spec
+    if not isinstance(spec, LoKr):
+        return
+    highest = spec.highest_rank(facts.matched.modules)
+    if spec.rank > highest:
+        yield f"lokr of rank {spec.rank} is that of rank {highest}, where its factors are whole"
+
+
 def _own_base(plan: RunPlan, _facts: Facts) -> Iterator[str]:
     method, spec = plan.quantization.method, plan.adapter.spec
     if method != "none" and spec.takes_from_base:
@@ -74,6 +85,19 @@ def _fused_experts(plan: RunPlan, facts: Facts) -> Iterator[str]:
         variant = ", with variant lora or rslora" if spec.capability.experts else ""
         what = "the experts are not adapted"
         yield f"{what}: {where} one tensor holds them, and no linear layer; {field}{variant}"
+
+
+def _unquantized_experts(plan: RunPlan, facts: Facts) -> Iterator[str]:
+    method = plan.quantization.method
+    experts = sum(each.matrices * each.rows * each.columns for each in _experts(facts))
+    if method != "none" and experts:
+        share = f"{experts / plan.model.parameters:.0%} of the model's parameters"
+        what = "one tensor holds several experts, and bitsandbytes quantizes linear layers alone"
+        yield f"{share} stay in {plan.model.dtype} on this base in {method}: {what}"
+
+
+def _experts(facts: Facts) -> list[ParameterFacts]:
+    return [each for each in facts.base.bare_parameters if each.experts]
 
 
 def _no_evaluation(plan: RunPlan, _facts: Facts) -> Iterator[str]:
@@ -160,8 +184,10 @@ _RULES = (
     _learning_rate,
     _attention_only,
     _high_rank,
+    _whole_factors,
     _own_base,
     _fused_experts,
+    _unquantized_experts,
     _no_evaluation,
     _evaluation_is_training,
     _end_supervised,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from typing import Any
 
 from lora_cli.adapters.low_rank import LowRankSpec
 from lora_cli.errors import Problem
 from lora_cli.plan.inputs import Inputs
 from lora_cli.plan.run_plan import RunPlan
+from lora_cli.quantization import QuantizationSpec
 from lora_cli.quantization.bitsandbytes import Quantized, is_inside
 from lora_cli.recipe.source import KeyPath
+
+_IN_FULL = "name the model in full precision"
 
 
 def missing_package(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
@@ -69,7 +73,38 @@ def pair_problems(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
         yield Problem(where, message, "remove the line")
 
 
+def held_problems(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
+    """Refuse to hold otherwise what is quantized in the model's files, and to start from more."""
+    base, asked, spec = inputs.facts.base, inputs.recipe.quantization, plan.adapter.spec
+    if not base.quantized_by:
+        return
+    if base.held is None:
+        where = inputs.source.of_value(("model", "name"))
+        message = f"the model's files hold weights that {base.quantized_by} has quantized"
+        yield Problem(where, message, _IN_FULL)
+        return
+    method = base.held.method
+    if asked is not None and asked.model_dump() != _like(asked, base.held):
+        where = inputs.source.of_value(("quantization", "method"))
+        message = f"the model's files hold its weights in {method}, in a way of their own"
+        yield Problem(where, message, f"leave `quantization` out, or {_IN_FULL}")
+    if spec.start_from == "quantization error" or spec.takes_from_base:
+        where = inputs.source.of_value(("adapter", "variant"))
+        message = f"{spec.variant} starts from weights that the model's files no longer hold"
+        yield Problem(where, message, f"{_IN_FULL}, with `quantization: {method}`")
+
+
+def _like(asked: QuantizationSpec, held: QuantizationSpec) -> dict[str, Any]:
+    """Return `held` as it would be written, with what the recipe leaves to the default."""
+    written = held.model_dump()
+    if asked.method == held.method:
+        left_out = {name for name in written if name not in asked.model_fields_set}
+        written |= {name: getattr(asked, name) for name in left_out}
+    return written
+
+
 COMPONENT_RULES = (
+    held_problems,
     missing_package,
     full_precision_problems,
     quantization_error_problems,

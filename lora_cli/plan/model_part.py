@@ -101,7 +101,10 @@ def resolve_adapter(
             filled_in = f"{spec.variant}'s default" if getattr(asked, name) is None else "default"
             reasons.take("adapter", name, value=as_written(name, value), default=filled_in)
     if isinstance(spec, LowRankSpec):
-        reasons.note("adapter.scaling", spec.scaling, spec.scaling_formula)
+        names = (*(each.name for each in matched.modules), *spec.target_parameters)
+        scalings = sorted({spec.scaling_of(name) for name in names})
+        found = " and ".join(f"{each:.4g}" for each in scalings)
+        reasons.note("adapter.scaling", found, spec.scaling_formula)
     reasons.note("adapter.modules", len(matched.modules), "measured on the meta device")
     if beside:
         reasons.note("adapter.parameters_beside", beside, "of modules_to_save and trainable_tokens")
@@ -140,13 +143,18 @@ def adapter_setting(inputs: Inputs, steps: int) -> Setting:
 def resolve_quantization(inputs: Inputs, dtype: DType, reasons: Reasons) -> QuantizationSpec:
     """Return the quantization, the variant's own if the recipe names none, with its dtype."""
     asked, default = inputs.recipe.quantization, "default"
+    if held := inputs.facts.base.held:
+        for name, value in held.model_dump().items():
+            reasons.note(f"quantization.{name}", value, "as the model's files hold it")
+        return held
     if asked is None and isinstance(inputs.recipe.adapter, Qlora):
         asked, default = FourBit(method="nf4"), "qlora is LoRA on a 4-bit base"
     asked = asked or Unquantized()
     settled = asked.settled(dtype)
     for name, value in settled.model_dump().items():
         if name == "full_precision_modules":
-            kept = ", ".join(dict.fromkeys((*value, *inputs.facts.base.heads)))
+            experts = ["fused experts"] if inputs.facts.base.fused_experts else []
+            kept = ", ".join(dict.fromkeys((*value, *inputs.facts.base.heads, *experts)))
             reasons.take("quantization", name, value=kept, default="the output head, always")
         else:
             measured = "the model's dtype" if getattr(asked, name) != value else ""

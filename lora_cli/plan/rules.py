@@ -85,7 +85,10 @@ def _attention(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
 def _capability(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
     """Refuse what the variant declares that it cannot be combined with."""
     spec, method = plan.adapter.spec, plan.quantization.method
-    conv1d = any(each.conv1d for each in inputs.facts.matched.modules)
+    # quantizing turns a weight round that lies as (in, out); one that is kept stays as it is
+    conv1d = any(
+        each.conv1d and plan.quantization.keeps(each.name) for each in inputs.facts.matched.modules
+    )
     refusal = spec.capability.refusal(method, conv1d=conv1d)
     if refusal:
         base = plan.model.architecture if method == "none" else f"a base in {method}"

@@ -84,8 +84,11 @@ def _note_training(training: TrainingSection, reasons: Reasons) -> None:
 def resolve_optimizer(inputs: Inputs, learning_rate: float, reasons: Reasons) -> OptimizerSpec:
     """Return the optimizer, the variant's own if the recipe names none."""
     asked, chosen = inputs.recipe.training.optimizer, "default"
-    if asked is None and isinstance(inputs.recipe.adapter, Qlora):
-        asked, chosen = BitsAndBytesAdamW(name="paged_adamw"), "qlora has a paged optimizer"
+    unnamed = asked is None or "name" not in asked.model_fields_set
+    if unnamed and isinstance(inputs.recipe.adapter, Qlora):
+        settings = asked.model_dump(exclude_unset=True) if asked else {}
+        asked = BitsAndBytesAdamW(name="paged_adamw", **settings)
+        chosen = "qlora has a paged optimizer"
     asked = asked or AdamW()
     for name, value in asked.model_dump().items():
         default = chosen if name == "name" else "default"

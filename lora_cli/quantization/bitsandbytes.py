@@ -10,7 +10,7 @@ to be left out, and not every kind of head: so all are named, and none is left t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -21,6 +21,24 @@ if TYPE_CHECKING:
     import torch
 
 Name = Annotated[str, Field(min_length=1)]
+
+
+def held_in(config: Mapping[str, Any]) -> FourBit | EightBit | None:
+    """Return how weights lie in files whose config has this `quantization_config`.
+
+    None: not quantized, or in a way that is not bitsandbytes'.
+    """
+    if config.get("load_in_8bit"):
+        return EightBit(method="int8")
+    method = config.get("bnb_4bit_quant_type")
+    if not config.get("load_in_4bit") or method not in ("nf4", "fp4"):
+        return None
+    fields = {
+        "method": method,
+        "double_quantization": bool(config.get("bnb_4bit_use_double_quant")),
+        "compute_dtype": str(config.get("bnb_4bit_compute_dtype", "float32")),
+    }
+    return FourBit.model_validate(fields)
 
 
 class Quantized(Section):

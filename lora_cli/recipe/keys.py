@@ -119,7 +119,9 @@ class KeyReader:
             self._unknown_member(named, (*path, main), path, family)
         chosen = chosen or max(family, key=lambda name: _likeness(name, family[name], node, named))
         own = family[chosen].model_fields
-        return {key: value for key, value in node.items() if key in own} | {main: chosen}
+        kept = {key: value for key, value in node.items() if key in own}
+        left_out = family[chosen].is_default and main not in node
+        return kept if left_out else kept | {main: chosen}
 
     def _note_keys_of_others(
         self, node: dict[str, Any], path: KeyPath, chosen: str, family: Family

@@ -59,7 +59,7 @@ def match_targets(spec: VariantSpec, base: BaseModelFacts, source: Source) -> Ma
     return Matched(
         modules,
         _peft_names(modules, base),
-        select.kept_parameters(select.parameters(spec, base), spec),
+        select.kept_parameters(select.parameters(spec, base), spec, base),
         select.saved_modules(spec, base),
     )
 

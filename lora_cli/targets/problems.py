@@ -91,7 +91,10 @@ def _left_out(spec: TargetedSpec, base: BaseModelFacts, source: Source) -> Itera
     key, wanted = (ADAPTER, "target_modules"), spec.target_modules
     names = [each.name for each in select.kept(select.targets(spec, base), spec, base)]
     if not names:
-        yield Problem(source.of_value(key), "no module is left to adapt", _LEFT_OUT)
+        hint = _LEFT_OUT
+        if isinstance(spec, LowRankSpec) and spec.target_parameters:
+            hint = "peft needs a layer beside the experts: keep one, such as `q_proj` of one layer"
+        yield Problem(source.of_value(key), "no module is left to adapt", hint)
     elif not isinstance(wanted, str | TargetRegex):
         for index, name in _strangers(wanted, names):
             yield Problem(source.of_value((*key, index)), f"`{name}` adapts nothing", _LEFT_OUT)
@@ -162,7 +165,7 @@ def _unknown_parameters(
     wanted = spec.target_parameters if isinstance(spec, LowRankSpec) else ()
     key, every = (ADAPTER, "target_parameters"), [each.name for each in base.bare_parameters]
     found = select.parameters(spec, base)
-    kept = [each.name for each in select.kept_parameters(found, spec)]
+    kept = [each.name for each in select.kept_parameters(found, spec, base)]
     if isinstance(wanted, str):
         if not found:
             hint = "experts that are linear layers are named in `target_modules`"

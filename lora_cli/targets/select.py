@@ -98,7 +98,12 @@ def parameters(spec: TargetedSpec, base: BaseModelFacts) -> tuple[ParameterFacts
 
 
 def kept_parameters(
-    found: Iterable[ParameterFacts], spec: TargetedSpec
+    found: Iterable[ParameterFacts], spec: TargetedSpec, base: BaseModelFacts
 ) -> tuple[ParameterFacts, ...]:
     """Return those of `found` that nothing else in the recipe leaves out."""
-    return tuple(each for each in found if not is_left_out(each.name, spec))
+    saved = saved_modules(spec, base)
+    return tuple(
+        each
+        for each in found
+        if not is_left_out(each.name, spec) and not is_inside(each.name, saved)
+    )

@@ -25,6 +25,13 @@ def test_vllm_gets_the_smallest_rank_that_it_takes(rank: int, flag: int) -> None
     )
 
 
+def test_vllm_is_told_to_quantize_a_base_that_was_quantized() -> None:
+    flag = "vllm serve owner/model --quantization bitsandbytes --enable-lora"
+    assert server("vLLM", ServingFacts(8, quantization="nf4")).use.startswith(flag)
+    saved_so = ServingFacts(8, quantization="nf4", own_base=True)
+    assert "--quantization" not in server("vLLM", saved_so).use
+
+
 def test_a_rank_beyond_vllms_is_said_with_what_to_do() -> None:
     assert "highest rank is 512: export again with a lower --rank" in (
         server("vLLM", ServingFacts(513)).why_not
@@ -38,6 +45,13 @@ def test_a_rank_beyond_vllms_is_said_with_what_to_do() -> None:
         (ServingFacts(8, input_by_output=True), "GPT-2's kind", "transposes weights"),
         (ServingFacts(8, experts=True), "holds experts fused", ""),
         (ServingFacts(8, quantization="nf4"), "", "holds no base in nf4"),
+        (
+            ServingFacts(8, quantization="nf4", double_quantization=False),
+            "it quantizes a model to nf4, doubly, as it loads it: this one was in nf4 without",
+            "holds no base in nf4",
+        ),
+        (ServingFacts(8, quantization="int8"), "this one was in int8", "holds no base in int8"),
+        (ServingFacts(8, quantization="int8", own_base=True), "", "holds no base in int8"),
     ],
 )
 def test_each_refusal_has_its_reason(facts: ServingFacts, vllm: str, llama_cpp: str) -> None:

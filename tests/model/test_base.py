@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file, save_file
 
 from lora_cli.errors import RunError
 from lora_cli.model.base import BaseOptions, LoadedBase, load_base
+from lora_cli.quantization.bitsandbytes import FourBit
 from lora_cli.quantization.none import Unquantized
 
 TinyModel = Callable[[str], Path]
@@ -68,6 +70,27 @@ def test_the_base_has_the_planned_precision(tiny_model: TinyModel, dtype: str) -
 def test_the_base_has_the_planned_attention(tiny_model: TinyModel, attention: str) -> None:
     model = load(tiny_model("llama"), attention=attention).model
     assert model.config._attn_implementation == attention
+
+
+def test_weights_that_are_quantized_in_the_files_are_read_so_and_keep_their_backward(
+    base: Path, tmp_path: Path
+) -> None:
+    """A forward without gradients must not repack them for a kernel that has no backward."""
+    method = FourBit(method="nf4", compute_dtype="bfloat16")
+    options = BaseOptions("bfloat16", "eager", "cpu", False, False, heads=("lm_head",))
+    load_base(base, method, options).model.save_pretrained(tmp_path / "held")
+    model = load_base(tmp_path / "held", method, options).model
+    ids = torch.arange(2, 18)[None]
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+    layers = [each for each in model.modules() if isinstance(each, Linear4bit)]
+    assert len(layers) == 14
+    assert not any(each.support_avx512bf16_for_cpu for each in layers)
+    inputs = model.get_input_embeddings()(ids).detach().requires_grad_()
+    model(inputs_embeds=inputs).logits.float().sum().backward()
+    assert inputs.grad is not None
+    assert inputs.grad.abs().sum() > 0
+    assert model(input_ids=ids).logits.equal(before)
 
 
 def test_missing_weights_are_not_made_up(base: Path) -> None:

@@ -86,16 +86,16 @@ Refused = Callable[..., list[str]]
         (
             {"variant": "dora", "target_modules": ["q_proj", "embed_tokens"]},
             (
-                "adapter.target_modules: dora on `model.embed_tokens`: peft has it for the "
-                "layers in between; use lora or rslora (to train it, name it in "
+                "adapter.target_modules: dora on `model.embed_tokens`: not part of this "
+                "version; use lora or rslora (to train it, name it in "
                 "`modules_to_save`, or single tokens in `trainable_tokens`)"
             ),
         ),
         (
             {"variant": "vera", "target_modules": ["q_proj", "lm_head"]},
             (
-                "adapter.target_modules: vera on `lm_head`: peft has it for the layers in "
-                "between; use lora or rslora (to train it, name it in `modules_to_save`, or "
+                "adapter.target_modules: vera on `lm_head`: not part of this version; use "
+                "lora or rslora (to train it, name it in `modules_to_save`, or "
                 "single tokens in `trainable_tokens`)"
             ),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -128,6 +129,10 @@ def test_what_is_not_warned_of(warnings_of: WarningsOf, flags: list[str]) -> Non
             "evaluation every 9 steps of 5 is one at the end, and patience has nothing to wait for",
         ),
         (
+            ["adapter={variant: lokr, rank: 64}"],
+            "lokr of rank 64 is that of rank 4, where its factors are whole",
+        ),
+        (
             ["adapter.rank_pattern={v_proj: 17}"],
             (
                 "rank 17 is more than `model.layers.0.self_attn.v_proj` (16 × 32) can have: "
@@ -197,6 +202,14 @@ def test_experts_that_are_not_adapted(warnings_of: WarningsOf) -> None:
         "holds them, and no linear layer; write `target_parameters: experts`"
     )
     assert warnings_of("adapter.target_parameters=experts", architecture="mixtral") == ()
+
+
+def test_experts_that_stay_in_full_precision(warnings_of: WarningsOf) -> None:
+    warnings = warnings_of("quantization=nf4", architecture="mixtral")
+    (warning,) = (each for each in warnings if "stay in" in each)
+    assert re.match(r"\d\d% of the model's parameters stay in \w+ on this base in nf4: ", warning)
+    assert warning.endswith("bitsandbytes quantizes linear layers alone")
+    assert not any("stay in" in each for each in warnings_of("quantization=nf4"))
 
 
 def test_experts_that_the_variant_cannot_adapt(warnings_of: WarningsOf) -> None:

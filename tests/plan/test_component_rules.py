@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
+from lora_cli.optimizers.bitsandbytes import BitsAndBytesAdamW
+from lora_cli.plan.resolve import resolve_plan
+from lora_cli.quantization.bitsandbytes import FourBit
 from tests.plan.test_rules import Probed, problems_of, the_problem
+
+TinyModel = Callable[[str], Path]
 
 
 @pytest.mark.parametrize("method", ["nf4", "fp4", "int8"])
@@ -40,6 +52,86 @@ def test_qlora_needs_the_package_for_both(probed: Probed, monkeypatch: pytest.Mo
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     problems = problems_of(chosen)
     assert [problem.message.split()[0] for problem in problems] == ["nf4", "paged_adamw"]
+
+
+@pytest.fixture(scope="module")
+def held_in_nf4(tmp_path_factory: pytest.TempPathFactory, tiny_model: TinyModel) -> Path:
+    """A tiny model whose files hold its weights in nf4, as some on the hub are."""
+    folder = tmp_path_factory.mktemp("held") / "nf4"
+    shutil.copytree(tiny_model("llama"), folder)
+    kwargs = FourBit(method="nf4", double_quantization=False).load_kwargs(torch.float32, [])
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **kwargs)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_base_is_held_as_its_files_hold_it(probed: Probed, held_in_nf4: Path) -> None:
+    plan = resolve_plan(*probed(model={"name": str(held_in_nf4)}))
+    assert plan.quantization == FourBit(
+        method="nf4", double_quantization=False, compute_dtype="float32"
+    )
+    noted = {each.field: each.reason for each in plan.decisions}
+    assert noted["quantization.method"] == "as the model's files hold it"
+    again = {"method": "nf4", "double_quantization": False}
+    assert problems_of(probed(model={"name": str(held_in_nf4)}, quantization=again)) == ()
+
+
+@pytest.mark.parametrize(
+    "asked", ["int8", "none", "fp4", {"method": "nf4", "double_quantization": True}]
+)
+def test_a_base_cannot_be_held_otherwise_than_in_its_files(
+    probed: Probed, held_in_nf4: Path, asked: Any
+) -> None:
+    (problem,) = problems_of(probed(model={"name": str(held_in_nf4)}, quantization=asked))
+    assert problem.where.key == "quantization.method"
+    assert problem.message == "the model's files hold its weights in nf4, in a way of their own"
+    assert problem.hint == "leave `quantization` out, or name the model in full precision"
+
+
+@pytest.mark.parametrize("variant", ["pissa", "olora", "loftq"])
+def test_what_starts_from_the_original_weights_needs_them(
+    probed: Probed, held_in_nf4: Path, variant: str
+) -> None:
+    (problem,) = problems_of(probed(model={"name": str(held_in_nf4)}, adapter=variant))
+    assert problem.where.key == "adapter.variant"
+    assert problem.message == f"{variant} starts from weights that the model's files no longer hold"
+    assert problem.hint == "name the model in full precision, with `quantization: nf4`"
+
+
+def test_files_of_another_quantizer_are_refused(probed: Probed, tmp_path: Path) -> None:
+    loaded, facts = probed()
+    base = replace(facts.base, quantized_by="gptq")
+    (problem,) = problems_of((loaded, replace(facts, base=base)))
+    assert problem.message == "the model's files hold weights that gptq has quantized"
+    assert problem.where.key == "model.name"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"lora_plus_ratio": 16.0}, {"weight_decay": 0.1}, {"beta2": 0.99}]
+)
+def test_qlora_keeps_its_paged_optimizer_whatever_else_is_set(
+    probed: Probed, settings: dict[str, float]
+) -> None:
+    plan = resolve_plan(*probed(adapter="qlora", training={"steps": 2, "optimizer": settings}))
+    assert plan.optimizer == BitsAndBytesAdamW(name="paged_adamw", **settings)
+
+
+@pytest.mark.parametrize(
+    ("variant", "method"),
+    [
+        ("oft", "nf4"),
+        ("boft", "nf4"),
+        ({"variant": "miss", "rank": 4}, "int8"),
+    ],
+)
+def test_a_layer_that_is_kept_in_full_precision_stays_as_it_lies(
+    probed: Probed, variant: Any, method: str
+) -> None:
+    kept = {"method": method, "full_precision_modules": ["c_proj"]}
+    (problem,) = problems_of(probed("gpt2", adapter=variant, quantization=kept))
+    assert "weights held as (in, out)" in problem.message
+    assert problems_of(probed("gpt2", adapter=variant, quantization=method)) == ()
 
 
 @pytest.mark.parametrize("method", ["none", "int8"])

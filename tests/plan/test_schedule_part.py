@@ -61,7 +61,9 @@ def test_steps_and_epochs(
         ("0.03", 1, 0),
     ],
 )
-def test_the_warm_up_is_rounded_up_and_leaves_a_step(probed: Probed, ratio: str, steps: int, warmup: int) -> None:
+def test_the_warm_up_is_rounded_up_and_leaves_a_step(
+    probed: Probed, ratio: str, steps: int, warmup: int
+) -> None:
     flags = [f"training.warmup_ratio={ratio}", f"training.steps={steps}"]
     plan = with_rows(probed, 40, 400, *flags)
     assert plan.schedule.warmup_steps == warmup

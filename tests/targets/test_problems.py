@@ -174,6 +174,10 @@ def test_a_problem_and_its_words(base_of: BaseOf, fields: dict[str, Any], proble
             f"r.yaml:50:5 adapter.target_parameters[0]: `down_proj` adapts nothing ({LEFT_OUT})",
         ),
         (
+            {"target_parameters": "experts", "modules_to_save": ["mlp"]},
+            f"r.yaml:50:5 adapter.target_parameters: no experts are left to adapt ({LEFT_OUT})",
+        ),
+        (
             {"target_parameters": "experts", "exclude_modules": ["gate_up_proj", "down_proj"]},
             f"r.yaml:50:5 adapter.target_parameters: no experts are left to adapt ({LEFT_OUT})",
         ),
