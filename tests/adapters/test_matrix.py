@@ -143,8 +143,9 @@ class Cell:
 
     def refusal(self) -> str:
         """Return the declared reason why this cell does not work, if there is one."""
+        left_alone = [each for each in self.setting.modules if self.quantization.keeps(each.name)]
         return self.spec.capability.refusal(
-            self.quantization.method, conv1d=any(each.conv1d for each in self.setting.modules)
+            self.quantization.method, conv1d=any(each.conv1d for each in left_alone)
         )
 
     def build(self) -> BuiltModel:
