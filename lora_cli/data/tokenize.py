@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lora_cli.data.conversation import render_pieces
-from lora_cli.formats import Example, RowProblemError
+from lora_cli.formats import Conversation, Example, Pair, RowProblemError
 from lora_cli.tasks.causal_lm import IGNORED
 from lora_cli.words import counted
 
@@ -68,9 +68,10 @@ class Tokenizer:
                 of its answer is left after cutting.
             PlanError: no conversation can be rendered.
         """
-        if example.messages:
+        if isinstance(example, Conversation):
             texts = render_pieces(self._tokenizer, example.messages, system_prompt)
             return self._row(self._ids_of(texts))
+        assert isinstance(example, Pair), "formats of other kinds are of other tasks"
         return self._row(self._pair(example.prompt, example.completion))
 
     def _pair(self, prompt: str, completion: str) -> list[TokenIds]:

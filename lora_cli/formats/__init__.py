@@ -3,7 +3,17 @@
 from typing import Literal
 
 from lora_cli.formats import messages, prompt_completion
-from lora_cli.formats.row_format import Example, Message, RowFormat, RowProblemError
+from lora_cli.formats.examples import (
+    Conversation,
+    Example,
+    LabelledText,
+    LabelledTokens,
+    Message,
+    Pair,
+    PlainText,
+    SourceTarget,
+)
+from lora_cli.formats.row_format import RowFormat, RowProblemError
 
 FormatName = Literal["auto", "messages", "prompt_completion"]
 
@@ -12,4 +22,17 @@ FORMATS: dict[str, RowFormat] = {
     "prompt_completion": prompt_completion.PromptCompletion(),
 }
 
-__all__ = ["FORMATS", "Example", "FormatName", "Message", "RowFormat", "RowProblemError"]
+__all__ = [
+    "FORMATS",
+    "Conversation",
+    "Example",
+    "FormatName",
+    "LabelledText",
+    "LabelledTokens",
+    "Message",
+    "Pair",
+    "PlainText",
+    "RowFormat",
+    "RowProblemError",
+    "SourceTarget",
+]

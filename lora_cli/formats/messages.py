@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lora_cli.formats.row_format import Example, Message, Row, RowProblemError
+from lora_cli.formats.examples import Conversation, Message
+from lora_cli.formats.row_format import Row, RowProblemError
 
 ROLES = ("system", "user", "assistant")
 
@@ -15,14 +16,14 @@ class Messages:
 
     columns = frozenset({"messages"})
 
-    def example(self, row: Row) -> Example:
+    def example(self, row: Row) -> Conversation:
         """Return the conversation; its roles are checked, its text is left as it stands."""
         turns = row.get("messages")
         if not isinstance(turns, list) or not turns:
             raise RowProblemError("column `messages` must be a list of turns that is not empty")
         messages = tuple(_message(turn, number) for number, turn in enumerate(turns, 1))
         _check_order(messages)
-        return Example(messages=messages)
+        return Conversation(messages)
 
 
 def _message(turn: Any, number: int) -> Message:

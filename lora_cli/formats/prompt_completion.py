@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lora_cli.formats.row_format import Example, Row, text_column
+from lora_cli.formats.examples import Pair
+from lora_cli.formats.row_format import Row, text_column
 
 
 class PromptCompletion:
@@ -10,6 +11,6 @@ class PromptCompletion:
 
     columns = frozenset({"prompt", "completion"})
 
-    def example(self, row: Row) -> Example:
+    def example(self, row: Row) -> Pair:
         """Return the pair as it stands, white space included."""
-        return Example(prompt=text_column(row, "prompt"), completion=text_column(row, "completion"))
+        return Pair(prompt=text_column(row, "prompt"), completion=text_column(row, "completion"))

@@ -1,43 +1,13 @@
-"""What every row format answers: is this row mine, and what does it say.
-
-A format knows columns, not tokens: rendering and masking are the work of `data`.
-"""
+"""What every row format answers: is this row mine, and what does it say."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from lora_cli.formats.examples import Example
+
 Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation; only assistant turns are trained on."""
-
-    role: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One row, ready to render.
-
-    Either a conversation for the tokenizer's chat template (`messages`), or a plain text pair
-    (`prompt`, `completion`) that is trained as it stands.
-    """
-
-    messages: tuple[Message, ...] = ()
-    prompt: str = ""
-    completion: str = ""
-
-    @property
-    def answer(self) -> str:
-        """Return the text expected after the prompt: the first answer, or the completion."""
-        if self.messages:
-            return next(turn.content for turn in self.messages if turn.role == "assistant")
-        return self.completion
 
 
 class RowProblemError(ValueError):

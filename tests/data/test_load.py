@@ -15,7 +15,7 @@ from lora_cli.data.source import Row
 from lora_cli.data.tokenize import Tokenizer
 from lora_cli.errors import PlanError
 from lora_cli.facts.dataset import TokenFacts
-from lora_cli.formats import Example
+from lora_cli.formats import Pair
 from tests.helpers.tiny_models import make_tokenizer, sum_rows, write_rows
 
 TOKENIZER = Tokenizer(make_tokenizer(), max_length=48)
@@ -23,7 +23,7 @@ TOKENIZER = Tokenizer(make_tokenizer(), max_length=48)
 
 def rows_of_lengths(lengths: list[int]) -> list[Row]:
     """Return rows of `1 + length` tokens and an end; those over 48 are cut."""
-    examples = [Example(prompt="Q", completion="a" * length) for length in lengths]
+    examples = [Pair(prompt="Q", completion="a" * length) for length in lengths]
     return [Row(TOKENIZER.tokenize(example), example) for example in examples]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_cli.data.tokenize import TokenizedRow, Tokenizer
-from lora_cli.formats import Example, Message, RowProblemError
+from lora_cli.formats import Conversation, Example, Message, Pair, RowProblemError
 from lora_cli.tasks.causal_lm import IGNORED
 from tests.helpers.tiny_models import make_tokenizer
 from tests.helpers.tokenizers import (
@@ -28,11 +28,13 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 def conversation(*turns: str, system: str | None = None) -> Example:
     roles = ("user", "assistant")
     messages = [Message(roles[index % 2], turn) for index, turn in enumerate(turns)]
-    return Example(messages=tuple([Message("system", system)] if system else []) + tuple(messages))
+    return Conversation(
+        messages=tuple([Message("system", system)] if system else []) + tuple(messages)
+    )
 
 
 def pair(prompt: str, completion: str) -> Example:
-    return Example(prompt=prompt, completion=completion)
+    return Pair(prompt=prompt, completion=completion)
 
 
 def row_of(example: Example, tokenizer: Any = BYTES, *, length: int = 1000, **more: Any) -> Any:

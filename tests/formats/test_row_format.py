@@ -6,7 +6,14 @@ from typing import Any, get_args
 
 import pytest
 
-from lora_cli.formats import FORMATS, Example, FormatName, Message, RowProblemError
+from lora_cli.formats import (
+    FORMATS,
+    Conversation,
+    FormatName,
+    Message,
+    Pair,
+    RowProblemError,
+)
 from lora_cli.formats.row_format import kind_of, text_column
 
 PAIR = FORMATS["prompt_completion"]
@@ -14,13 +21,16 @@ PAIR = FORMATS["prompt_completion"]
 
 def test_a_pair_is_taken_as_it_stands_white_space_included() -> None:
     example = PAIR.example({"prompt": " a\n", "completion": "\tb ", "id": 3})
-    assert example == Example(prompt=" a\n", completion="\tb ")
+    assert example == Pair(prompt=" a\n", completion="\tb ")
     assert example.answer == "\tb "
 
 
 def test_the_answer_of_a_conversation_is_its_first() -> None:
     turns = [Message("user", "a"), Message("assistant", "b")]
-    assert Example(messages=(*turns, Message("user", "c"), Message("assistant", "d"))).answer == "b"
+    assert (
+        Conversation(messages=(*turns, Message("user", "c"), Message("assistant", "d"))).answer
+        == "b"
+    )
 
 
 @pytest.mark.parametrize(
