@@ -22,7 +22,7 @@ class Message:
     reasoning: str = ""
     """What the assistant thought before it answered."""
     tool_calls: tuple[Mapping[str, Any], ...] = ()
-    """What the assistant calls: `{"name": …, "arguments": {…}}` each."""
+    """What the assistant calls: `{"name": …, "arguments": {…}}` each, maybe with an `id`."""
     name: str = ""
     """The tool whose result this is."""
     tool_call_id: str = ""
