@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from lora_cli import __version__
-from lora_cli.commands import export, merge, plan, schema, train
+from lora_cli.commands import export, merge, plan, preview, schema, train
 from lora_cli.errors import InterruptedRunError, LoraCliError, RunError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.command("train")(train.command)
 app.command("plan")(plan.command)
+app.command("preview")(preview.command)
 app.command("merge")(merge.command)
 app.command("export")(export.command)
 app.command("schema")(schema.command)

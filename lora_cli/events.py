@@ -5,8 +5,8 @@ This module does not know who listens. Times are seconds, memory is bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,15 @@ class Notice:
     """Something the user should know, though the run goes on."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowsRead:
+    """So many rows of a source are read and tokenized; `total` is an estimate, None unknown."""
+
+    done: int
+    total: int | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +57,15 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Loss and token accuracy on the rows kept apart, over their supervised tokens."""
+    """The loss on the rows kept apart, over their labels, and what the task measures there."""
 
     step: int
     loss: float
-    perplexity: float
-    token_accuracy: float
+    figures: Mapping[str, float]
     best: bool
     seconds: float
+    per_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Precision, recall, F1 and support of each label, where there are labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,7 @@ class AnswersDone:
 Event = (
     Stage
     | Notice
+    | RowsRead
     | RunStarted
     | StepDone
     | Evaluated
@@ -113,3 +124,7 @@ Event = (
     | AnswersDone
 )
 Report = Callable[[Event], None]
+
+
+def unheard(_event: Event) -> None:
+    """Listen to nothing."""

@@ -56,7 +56,12 @@ class Section(BaseModel):
         properties = handler.resolve_ref_schema(mapping)["properties"]
         for name, text in cls.field_texts().items():
             properties[name]["description"] = text
-        return {"anyOf": [properties[cls.main_field], mapping]} if cls.main_field else mapping
+        if not cls.main_field:
+            return mapping
+        main = properties[cls.main_field]
+        # a list stands for the section nowhere, though its main field may be one
+        forms = [form for form in main.get("anyOf", []) if form.get("type") != "array"]
+        return {"anyOf": [{**main, "anyOf": forms} if forms else main, mapping]}
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

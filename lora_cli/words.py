@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 LONGEST_REASON = 300
+NUMBERS = ("perplexity", "matthews", "pearson", "spearman", "mean_squared_error")
+"""Figures that are no shares."""
 
 
 def counted(count: float, noun: str) -> str:
@@ -21,3 +23,13 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, KeyError) or not said:
         said = f"{type(error).__name__}: {said}".removesuffix(": ")
     return said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]} …"
+
+
+def figure(name: str, value: float) -> str:
+    """Return `token accuracy 90.0%`, or `perplexity 1.650` for what is no share."""
+    return f"{name.replace('_', ' ')} {figure_value(name, value)}"
+
+
+def figure_value(name: str, value: float) -> str:
+    """Return `90.0%`, or `1.650` for what is no share."""
+    return f"{value:.3f}" if name in NUMBERS else f"{value:.1%}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what the tests cache out of the user's own cache.
+
+    Only what is read from a GGUF is kept between sessions: it takes half a minute.
+    """
+    from lora_cli.facts.cache import cache_folder
+
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "gguf").symlink_to(cache_folder("gguf"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LORACLI_CACHE", str(cache))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lora_cli.words import LONGEST_REASON, counted, reason_of
+from lora_cli.words import LONGEST_REASON, counted, figure, reason_of
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,15 @@ def test_a_count_agrees_with_its_noun(count: float, noun: str, text: str) -> Non
 )
 def test_a_reason_is_one_line_that_is_not_cut_in_its_middle(error: Exception, text: str) -> None:
     assert reason_of(error) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("token_accuracy", 0.905, "token accuracy 90.5%"),
+        ("perplexity", 1.65, "perplexity 1.650"),
+        ("matthews", -0.25, "matthews -0.250"),
+    ],
+)
+def test_a_figure_is_a_share_or_a_number(name: str, value: float, text: str) -> None:
+    assert figure(name, value) == text

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lora_cli.console.quiet import quiet_bars, quiet_libraries
+from lora_cli.console.reading import shown_in
 from lora_cli.console.rows import print_rows
 from lora_cli.console.units import gigabytes, parameters
 from lora_cli.plan.run_folder import earlier_run
@@ -34,9 +35,9 @@ def quietly_planned(loaded: LoadedRecipe, console: Console) -> RunPlan:
     quiet_libraries()
     from lora_cli.plan.make import make_plan
 
-    with console.status("planning …"):
+    with console.status("planning …") as status:
         quiet_bars()
-        return make_plan(loaded)
+        return make_plan(loaded, shown_in(status, "planning …"))
 
 
 def show_plan(plan: RunPlan) -> None:
@@ -69,6 +70,7 @@ def _summary(plan: RunPlan) -> list[tuple[str, str]]:
     lines = [
         ("model", _model(plan)),
         ("", _model_details(plan)),
+        *_task(plan),
         ("adapter", _adapter(plan)),
         ("modules", _modules(plan)),
         ("quantization", plan.quantization.method),
@@ -90,8 +92,18 @@ def _model_details(plan: RunPlan) -> str:
     model = plan.model
     context = f"context {model.context_length:,}" if model.context_length else "no context limit"
     template = "a chat template" if model.chat_template_sha256 else "no chat template"
+    template += f", answers end at {' or '.join(model.stop_tokens)}" if model.stop_tokens else ""
     tied = "tied" if model.tied_embeddings else "untied"
     return f"{context}, {template}, {tied} embeddings, {model.attention} attention"
+
+
+def _task(plan: RunPlan) -> list[tuple[str, str]]:
+    """Return the task and its labels; nothing for the usual one."""
+    if plan.task.name == "causal_lm":
+        return []
+    labels = getattr(plan.task, "labels", None)
+    named = f" of {counted(len(labels), 'label')}: {', '.join(labels)}" if labels else ""
+    return [("task", f"{plan.task.name}{named}")]
 
 
 def _adapter(plan: RunPlan) -> str:
@@ -110,12 +122,13 @@ def _modules(plan: RunPlan) -> str:
 
 def _source(source: SourcePlan) -> list[str]:
     rows = counted(source.rows, "row")
-    if source.dropped:
+    if source.dropped_rows:
         rows = f"{source.kept:,} of {rows}"
-    lines = [f"{source.file}  ({rows}, {source.format})"]
+    more = f" and {len(source.files) - 1:,} more" if len(source.files) > 1 else ""
+    lines = [f"{source.files[0].file}{more}  ({rows}, {source.format})"]
     lines += [f"  dropped, line {dropped}" for dropped in source.dropped[:MOST_DROPPED_SHOWN]]
-    if len(source.dropped) > MOST_DROPPED_SHOWN:
-        lines.append(f"  dropped: {len(source.dropped) - MOST_DROPPED_SHOWN} more, see plan.json")
+    if source.dropped_rows > MOST_DROPPED_SHOWN:
+        lines.append(f"  dropped: {source.dropped_rows - MOST_DROPPED_SHOWN:,} more, see plan.json")
     return lines
 
 
@@ -138,7 +151,9 @@ def _evaluation(plan: RunPlan) -> str:
     if evaluation is None:
         return "none"
     origin = (
-        Path(evaluation.source.file).name if evaluation.source else f"{evaluation.split:.0%} split"
+        Path(evaluation.source.files[0].file).name
+        if evaluation.source
+        else f"{evaluation.split:.0%} split"
     )
     rows, every = counted(evaluation.tokens.rows, "row"), counted(evaluation.every_steps, "step")
     answers = f", answers by {evaluation.answers.metric}" if evaluation.answers else ""
@@ -149,7 +164,8 @@ def _schedule(plan: RunPlan) -> str:
     schedule = plan.schedule
     length = f"{counted(schedule.steps, 'step')}, {counted(schedule.epochs, 'epoch')}"
     batch, accumulation = schedule.batch_size, schedule.gradient_accumulation_steps
-    rows = f"{counted(batch * accumulation, 'row')} ({batch} × {accumulation})"
+    noun = "pack" if schedule.batching == "packed" else "row"
+    rows = f"{counted(batch * accumulation, noun)} ({batch} × {accumulation})"
     return f"{length}, of {rows}, about {counted(schedule.tokens_per_step, 'token')}"
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lora_cli.console.plan import quietly_planned, show_summary, show_warnings
+from lora_cli.console.reading import reading_text
 from lora_cli.console.units import duration, gigabytes
 from lora_cli.engine.artifacts import RunResult
 from lora_cli.events import (
@@ -20,6 +21,7 @@ from lora_cli.events import (
     Evaluated,
     Event,
     Notice,
+    RowsRead,
     RunStarted,
     Stage,
     StartsDone,
@@ -27,7 +29,7 @@ from lora_cli.events import (
     StoppedEarly,
 )
 from lora_cli.recipe.load import LoadedRecipe
-from lora_cli.words import counted
+from lora_cli.words import counted, figure, figure_value
 
 PLAIN_LINES = 50
 """How many lines of steps a whole run prints where there is no terminal."""
@@ -75,9 +77,13 @@ class TrainingView:
             self._step(event)
         elif isinstance(event, StartsDone):
             self._start(event)
+        elif isinstance(event, RowsRead):
+            self._live.update(Text(f"reading {reading_text(event)}"))
         elif text := _line(event):
             if isinstance(event, Evaluated):
                 self._evaluation = event
+            elif isinstance(event, Stage):
+                self._live.update("")
             self._console.print(Text(text), soft_wrap=True)
 
     def _start(self, event: StartsDone) -> None:
@@ -131,10 +137,9 @@ def _line(event: Event) -> str:
         return f"{time.strftime('%H:%M:%S')}  {event.text}"
     if isinstance(event, Evaluated):
         mark = "  best so far" if event.best else ""
-        return (
-            f"evaluation at step {event.step}: loss {event.loss:.4f}, perplexity "
-            f"{event.perplexity:.3f}, token accuracy {event.token_accuracy:.1%}{mark}"
-        )
+        figures = (figure(name, value) for name, value in event.figures.items())
+        found = ", ".join((f"loss {event.loss:.4f}", *figures))
+        return f"evaluation at step {event.step}: {found}{mark}"
     if isinstance(event, CheckpointSaved):
         return f"checkpoint {event.path}"
     if isinstance(event, StoppedEarly):
@@ -157,15 +162,33 @@ def show_result(result: RunResult, console: Console) -> None:
         f"final loss {result.final_loss:.4f}, peak memory {gigabytes(result.peak_memory_bytes)}"
     )
     if result.best_evaluation_loss is not None:
-        console.print(
-            f"the adapter is that of step {result.best_step}: evaluation loss "
-            f"{result.best_evaluation_loss:.4f}"
-        )
+        found = ", ".join((f"{result.best_evaluation_loss:.4f}", *_figures(result)))
+        text = f"the adapter is that of step {result.best_step}: evaluation loss {found}"
+        console.print(text, soft_wrap=True)
+    if result.per_class:
+        console.print(_classes(result))
     console.print(f"adapter   {result.adapter}", soft_wrap=True)
     if result.base is not None:
         console.print(f"base      {result.base} (the adapter belongs to it)", soft_wrap=True)
     console.print(f"report    {result.run_dir}/report.html", soft_wrap=True)
     console.print(f"digest    {result.digest}", soft_wrap=True)
+
+
+def _figures(result: RunResult) -> list[str]:
+    return [figure(name, value) for name, value in result.figures.items()]
+
+
+def _classes(result: RunResult) -> Table:
+    table = Table(title="labels of the evaluation rows", title_justify="left")
+    table.add_column("")
+    for name in next(iter(result.per_class.values())):
+        table.add_column(name, justify="right")
+    for name, found in result.per_class.items():
+        cells = (
+            f"{value:,.0f}" if key == "support" else f"{value:.1%}" for key, value in found.items()
+        )
+        table.add_row(Text(name), *cells)
+    return table
 
 
 def _scores(result: RunResult) -> Table:
@@ -175,6 +198,8 @@ def _scores(result: RunResult) -> Table:
     table.add_column("adapter", justify="right")
     for name, base in result.scores["base"].items():
         table.add_row(
-            name.replace("_", " "), f"{base:.1%}", f"{result.scores['adapter'][name]:.1%}"
+            name.replace("_", " "),
+            figure_value(name, base),
+            figure_value(name, result.scores["adapter"][name]),
         )
     return table

@@ -6,32 +6,41 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lora_cli.data.source import Row, RowSource, load_source
-from lora_cli.data.tokenize import Tokenizer
+import numpy as np
+
+from lora_cli.data.encoder import Encoder
+from lora_cli.data.rows import Row, Rows, SourceRows
+from lora_cli.data.source import RowSource, load_source
 from lora_cli.errors import PlanError, Problem, Where
+from lora_cli.events import Report, unheard
 from lora_cli.facts.dataset import DatasetFacts, SourceFacts, TokenFacts
 from lora_cli.words import counted
 
-__all__ = ["Dataset", "Row", "RowSource", "load_dataset", "split_rows"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Dataset", "Row", "RowSource", "Rows", "load_dataset", "split_rows"]
 
 
 @dataclass(frozen=True)
 class Dataset:
     """The rows of a run, and their facts."""
 
-    train: tuple[Row, ...]
-    evaluation: tuple[Row, ...]
+    train: Rows
+    evaluation: Rows
     facts: DatasetFacts
 
 
 def load_dataset(
     sources: Sequence[RowSource],
-    tokenizer: Tokenizer,
+    encoder: Encoder,
     *,
     evaluation: RowSource | None = None,
     split: float | None = None,
     seed: int = 0,
+    report: Report = unheard,
 ) -> Dataset:
     """Return the training rows and the rows kept apart: a share of them, a file, or none.
 
@@ -40,49 +49,53 @@ def load_dataset(
             source that says `error`.
     """
     assert evaluation is None or split is None, "the rows to evaluate on are named once"
-    loaded = _load_all([*sources, *([evaluation] if evaluation else [])], tokenizer)
-    rows = [row for kept, _ in loaded[: len(sources)] for row in kept]
-    apart: list[Row] = []
+    loaded = _load_all([*sources, *([evaluation] if evaluation else [])], encoder, report)
+    rows = Rows([part for part, _ in loaded[: len(sources)]])
+    apart = rows.take([])
     if evaluation is not None:
-        apart = loaded[-1][0]
+        apart = Rows([loaded[-1][0]])
     elif split is not None:
-        rows, apart = split_rows(rows, split, seed)
+        examples = rows.example_numbers
+        kept, drawn = split_rows(int(examples[-1]) + 1, split, seed)
+        apart = rows.take(np.flatnonzero(np.isin(examples, drawn)))
+        rows = rows.take(np.flatnonzero(np.isin(examples, kept)))
     return Dataset(
-        train=tuple(rows),
-        evaluation=tuple(apart),
+        train=rows,
+        evaluation=apart,
         facts=DatasetFacts(
             sources=tuple(facts for _, facts in loaded[: len(sources)]),
             evaluation_source=loaded[-1][1] if evaluation else None,
             train=_token_facts(rows),
             evaluation=_token_facts(apart) if apart else None,
-            highest_token_id=max(int(row.tokens.input_ids.max()) for row in [*rows, *apart]),
+            highest_token_id=max(part.highest_token for part, _ in loaded),
         ),
     )
 
 
-def split_rows(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """Return (train, evaluation): about `share` of the rows drawn with the seed, order kept.
+def split_rows(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the indices of (train, evaluation): about `share` of `count` rows, drawn by the seed.
 
     Raises:
         PlanError: nothing would be left to train on.
     """
-    count = max(1, round(len(rows) * share))
-    if count >= len(rows):
-        message = f"a share of {share:g} of {counted(len(rows), 'row')} leaves nothing to train on"
+    apart = max(1, round(count * share))
+    if apart >= count:
+        message = f"a share of {share:g} of {counted(count, 'row')} leaves nothing to train on"
         raise PlanError(message, Where(key="evaluation.split"), "add rows, or take a smaller share")
-    drawn = set(random.Random(f"{seed}:split").sample(range(len(rows)), count))  # noqa: S311
-    train = [row for index, row in enumerate(rows) if index not in drawn]
-    return train, [rows[index] for index in sorted(drawn)]
+    is_apart = np.zeros(count, dtype=np.bool_)
+    drawn = random.Random(f"{seed}:split").sample(range(count), apart)  # noqa: S311
+    is_apart[drawn] = True
+    return np.flatnonzero(~is_apart), np.flatnonzero(is_apart)
 
 
 def _load_all(
-    sources: Sequence[RowSource], tokenizer: Tokenizer
-) -> list[tuple[list[Row], SourceFacts]]:
-    loaded: list[tuple[list[Row], SourceFacts]] = []
+    sources: Sequence[RowSource], encoder: Encoder, report: Report
+) -> list[tuple[SourceRows, SourceFacts]]:
+    loaded: list[tuple[SourceRows, SourceFacts]] = []
     problems: list[Problem] = []
     for source in sources:
         try:
-            loaded.append(load_source(source, tokenizer))
+            loaded.append(load_source(source, encoder, report))
         except PlanError as error:
             problems += error.problems
     if problems:
@@ -91,21 +104,22 @@ def _load_all(
     return loaded
 
 
-def _token_facts(rows: Sequence[Row]) -> TokenFacts:
-    lengths = sorted(row.tokens.input_ids.size for row in rows)
+def _token_facts(rows: Rows) -> TokenFacts:
+    lengths, cut = np.sort(rows.lengths), rows.figures("cut_tokens")
     return TokenFacts(
         rows=len(rows),
-        total=sum(lengths),
-        supervised=sum(row.tokens.supervised for row in rows),
-        truncated_rows=sum(row.tokens.cut_tokens > 0 for row in rows),
-        cut_tokens=sum(row.tokens.cut_tokens for row in rows),
+        total=int(lengths.sum()),
+        supervised=int(rows.supervised.sum()),
+        truncated_rows=int((cut > 0).sum()),
+        cut_tokens=int(cut.sum()),
+        cut_turns=int(rows.figures("cut_turns").sum()),
         median=_percentile(lengths, 0.5),
         percentile_95=_percentile(lengths, 0.95),
-        longest=lengths[-1],
-        rows_with_end=sum(row.tokens.ends for row in rows),
+        longest=int(lengths[-1]),
+        rows_with_end=int(rows.figures("ends").sum()),
     )
 
 
-def _percentile(ordered: Sequence[int], share: float) -> int:
+def _percentile(ordered: NDArray[np.int32], share: float) -> int:
     """Return the smallest length that `share` of the rows do not exceed."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+    return int(ordered[max(0, math.ceil(share * len(ordered)) - 1)])

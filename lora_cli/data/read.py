@@ -1,91 +1,68 @@
-"""A JSONL file → rows with their line numbers, or the reason why a line is none.
+"""A file of any kind → rows with their line numbers, or the reason why one is none.
 
 This module does not know what a row means (`formats`) or what happens to bad ones (`source`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePath
 
-from lora_cli.formats.row_format import kind_of
+from lora_cli.data.open_file import BYTE_ORDER_MARK, UNPACKERS
+from lora_cli.data.raw_row import RawRow
+from lora_cli.data.read_arrow import read_arrow
+from lora_cli.data.read_json import read_json
+from lora_cli.data.read_jsonl import read_jsonl
+from lora_cli.data.read_parquet import read_parquet
+from lora_cli.data.read_table import read_csv, read_tsv
+from lora_cli.data.read_text import read_text
+from lora_cli.errors import PlanError
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+__all__ = ["BYTE_ORDER_MARK", "READERS", "RawRow", "kind_of_file", "read_jsonl", "read_rows"]
+
+READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
+    ".json": read_json,
+    ".csv": read_csv,
+    ".tsv": read_tsv,
+    ".txt": read_text,
+    ".parquet": read_parquet,
+    ".arrow": read_arrow,
+    ".feather": read_arrow,
+}
+"""What reads a file, by its suffix."""
+TABLES = {".csv": read_csv, ".tsv": read_tsv}
+"""Those whose columns the recipe can name."""
+PACKED = frozenset(READERS) - {".parquet", ".arrow", ".feather"}
+"""Those that may have a suffix of `UNPACKERS` as well; the others are packed inside."""
+KNOWN = f"{' '.join(READERS)}; those of text also with {' '.join(UNPACKERS)}"
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """One line: its number from 1, and its columns, or what is wrong with it and where."""
+def read_rows(file: Path, names: Sequence[str] = ()) -> Iterator[RawRow]:
+    """Give the rows of a file in order, in constant memory.
 
-    line: int
-    columns: dict[str, Any] | None
-    reason: str = ""
-    column: int = 0
-    """Where in the line it is wrong, from 1; 0 if that is not known."""
-
-
-def read_jsonl(path: Path) -> Iterator[RawRow]:
-    """Give the rows of a JSONL file in order; blank lines are no rows.
+    `names` are those of the columns, for a CSV or TSV file without a header.
 
     Raises:
-        OSError: the file cannot be read.
+        PlanError: the file cannot be read, or not to its end; also while rows are given.
     """
-    with path.open("rb") as file:
-        for line, content in enumerate(file, 1):
-            data = content.removeprefix(BYTE_ORDER_MARK) if line == 1 else content
-            if data.strip():
-                yield _row(line, data.rstrip(b"\r\n"))
+    kind = kind_of_file(file)
+    if kind is None:
+        message = f"`{file.name}` is of no kind that is read"
+        raise PlanError(message, str(file), f"kinds: {KNOWN}")
+    if not names:
+        return READERS[kind](file)
+    if kind not in TABLES:
+        hint = "write a mapping of the format's columns to the file's, or nothing"
+        message = f"a list of `columns` names those of CSV or TSV; {kind} files name their own"
+        raise PlanError(message, str(file), hint)
+    return TABLES[kind](file, names)
 
 
-def _row(line: int, content: bytes) -> RawRow:
-    try:
-        value = json.loads(
-            content.decode("utf-8"),
-            parse_int=_integer,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_mapping_of_different_keys,
-        )
-        _check_surrogates(content, value)
-    except UnicodeDecodeError as error:
-        return RawRow(line, None, f"not UTF-8 at byte {error.start + 1} of the line")
-    except json.JSONDecodeError as error:
-        return RawRow(line, None, f"not JSON: {error.msg}", error.colno)
-    except ValueError as error:
-        return RawRow(line, None, f"not JSON: {error}")
-    except RecursionError:
-        return RawRow(line, None, "not JSON that can be read: it is nested too deeply")
-    if not isinstance(value, dict):
-        return RawRow(line, None, f"a row is a mapping of columns, not {kind_of(value)}")
-    return RawRow(line, value)
-
-
-def _mapping_of_different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping = dict(pairs)
-    if len(mapping) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"`{twice}` is written twice in one mapping")
-    return mapping
-
-
-def _check_surrogates(content: bytes, value: Any) -> None:
-    """Refuse one half of an escaped surrogate pair: no text in any encoding holds it."""
-    if b"\\u" in content:
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise ValueError("half a character (a `\\ud…` escape without its pair)") from None
-
-
-def _integer(digits: str) -> int:
-    try:
-        return int(digits)
-    except ValueError:  # Python reads no more than some thousand digits
-        raise ValueError(f"a number of {len(digits.lstrip('-')):,} digits is too long") from None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"`{name}` is no number of JSON")
+def kind_of_file(file: PurePath) -> str | None:
+    """Return the suffix by which a file is read, or None if it is not of a known kind."""
+    *_, before, last = ["", "", *(suffix.lower() for suffix in file.suffixes)]
+    if last in UNPACKERS:
+        return before if before in PACKED else None
+    return last if last in READERS else None

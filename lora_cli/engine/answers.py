@@ -8,9 +8,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_cli.data.load import Row
+from lora_cli.data.expected import expected_answer, without_thoughts
+from lora_cli.data.rows import Row, Rows
 from lora_cli.engine.evaluate import evaluating
 from lora_cli.events import AnswersDone, Report
+from lora_cli.facts.tokenizer import padding_id
 from lora_cli.files import write_text
 from lora_cli.plan.run_plan import AnswersPlan
 from lora_cli.tasks.answers import score_answers
@@ -24,7 +26,7 @@ Scores = dict[str, dict[str, float]]
 def compare_answers(
     model: Any,
     tokenizer: Any,
-    rows: Sequence[Row],
+    rows: Rows,
     plan: AnswersPlan,
     *,
     file: Path,
@@ -35,7 +37,9 @@ def compare_answers(
     for who, adapter in (("base", model.disable_adapter()), ("adapter", nullcontext())):
         with evaluating(model), adapter:
             answers[who] = _answer_all(model, tokenizer, rows, plan, report=report, who=who)
-    expected = [row.example.answer for row in rows]
+    examples = zip(rows, rows.examples(), strict=True)
+    ends = _end_tokens(model, tokenizer)
+    expected = [expected_answer(row, example, tokenizer, ends) for row, example in examples]
     lines = [
         {
             "prompt": tokenizer.decode(prompt_of(row)),
@@ -46,13 +50,17 @@ def compare_answers(
         for index, row in enumerate(rows)
     ]
     write_text(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    return {who: score_answers(plan.metric, given, expected) for who, given in answers.items()}
+    labels = plan.labels or ()
+    spoken = {who: [without_thoughts(each) for each in given] for who, given in answers.items()}
+    return {
+        who: score_answers(plan.metric, given, expected, labels) for who, given in spoken.items()
+    }
 
 
 def _answer_all(
     model: Any,
     tokenizer: Any,
-    rows: Sequence[Row],
+    rows: Rows,
     plan: AnswersPlan,
     *,
     report: Report,
@@ -77,10 +85,13 @@ def generate(
     """Return the greedy continuations of token ids, padded on the left, without special tokens.
 
     They end at the tokenizer's end token or at one of the model's own; at the end of the model's
-    context at the latest.
+    context at the latest. An encoder reads its prompt whole, and its decoder writes a text of its
+    own.
     """
     import torch
 
+    if getattr(model.config, "is_encoder_decoder", False):
+        return _write_for(model, tokenizer, prompts, max_new_tokens=max_new_tokens)
     longest = max(len(prompt) for prompt in prompts)
     prompt = _active_prompt(model)
     taken = longest + (prompt.num_virtual_tokens if prompt else 0)
@@ -100,6 +111,29 @@ def generate(
         written = model.get_base_model().generate(**_embedded(model, ids, seen), **how)
     else:
         written = model.generate(input_ids=ids, attention_mask=seen, **how)[:, longest:]
+    return list(tokenizer.batch_decode(written, skip_special_tokens=True))
+
+
+def _write_for(
+    model: Any, tokenizer: Any, sources: Sequence[list[int]], *, max_new_tokens: int
+) -> list[str]:
+    """Return what a decoder writes for each source; padded on the right, as in training."""
+    import torch
+
+    longest = max(len(source) for source in sources)
+    padding = padding_id(tokenizer)
+    padded = [source + [padding] * (longest - len(source)) for source in sources]
+    mask = [[1] * len(source) + [0] * (longest - len(source)) for source in sources]
+    context = getattr(model.config, "max_position_embeddings", None) or max_new_tokens + 1
+    written = model.generate(
+        input_ids=torch.tensor(padded, device=model.device),
+        attention_mask=torch.tensor(mask, device=model.device),
+        max_new_tokens=min(max_new_tokens, context - 1),
+        do_sample=False,
+        num_beams=1,
+        pad_token_id=padding,
+        eos_token_id=_end_tokens(model, tokenizer),
+    )
     return list(tokenizer.batch_decode(written, skip_special_tokens=True))
 
 

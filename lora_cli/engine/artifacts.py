@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from lora_cli.files import new_folder, write_bytes, write_text
 from lora_cli.model.adapter import AttachedAdapter
 from lora_cli.model.base import save_base
 from lora_cli.plan.run_plan import ModelPlan, RunPlan
+from lora_cli.plan.task_part import config_changes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +44,10 @@ class RunResult:
     peak_memory_bytes: int
     best_step: int | None = None
     best_evaluation_loss: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What the task measured on the evaluation rows at the best step."""
+    per_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The same for each label."""
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     base: str | None = None
     """The quantized base that the adapter belongs to, where nobody else has it."""
@@ -85,8 +91,35 @@ def write_adapter(
     with new_folder(folder) as new:
         config.save_pretrained(str(new))
         save_file(saved.tensors, new / "adapter_model.safetensors", metadata={"format": "pt"})
+        if plan.task.has_new_head:
+            _write_labels(new, weights, plan)
+            if tokenizer.pad_token_id is None:
+                tokenizer.pad_token = tokenizer.convert_ids_to_tokens(plan.model.padding_token)
         tokenizer.save_pretrained(str(new))
+        _write_generation_config(new / "generation_config.json", adapter.model)
         write_text(new / ORIGIN, json.dumps(_origin(plan, own_base), indent=2) + "\n")
+
+
+def _write_labels(folder: Path, weights: Path, plan: RunPlan) -> None:
+    """Write the base's config with the task's labels: an adapter's own says nothing of them."""
+    from transformers import AutoConfig
+
+    trusted = plan.model.trust_remote_code
+    changes = config_changes(plan)
+    config = AutoConfig.from_pretrained(str(weights), trust_remote_code=trusted, **changes)
+    config.architectures = [plan.model.architecture]
+    config.save_pretrained(str(folder))
+
+
+def _write_generation_config(file: Path, model: Any) -> None:
+    """Write how the trained model generates, the tokens that end an answer among it.
+
+    A model that generates nothing has none.
+    """
+    config = getattr(model, "generation_config", None)
+    if config is not None:
+        # its own way to save refuses settings that many base models come with
+        write_text(file, config.to_json_string(use_diff=True) + "\n")
 
 
 def _origin(plan: RunPlan, own_base: Path | None) -> dict[str, Any]:
@@ -100,6 +133,7 @@ def _origin(plan: RunPlan, own_base: Path | None) -> dict[str, Any]:
     return {
         **base,
         "quantization": plan.quantization.model_dump(),
+        "task": plan.task.model_dump(),
         "plan_digest": plan.digest,
         "versions": versions(),
     }
@@ -131,7 +165,7 @@ def write_loss_curve(metrics: Path, picture: Path) -> None:
     if evaluated:
         axes.plot(evaluated, evaluations, color="#c0504d", marker="o", label="evaluation")
     top = 1.05 * max([*losses, *evaluations], default=1.0)
-    axes.set(xlabel="step", ylabel="loss (nats a supervised token)", ylim=(0, top))
+    axes.set(xlabel="step", ylabel="loss", ylim=(0, top))
     axes.legend()
     _write_figure(figure, axes, picture)
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lora_cli.engine.artifacts import RunResult, versions
+from lora_cli.engine.usage import usage
 from lora_cli.files import write_text
 from lora_cli.plan.run_plan import RunPlan, SourcePlan
-from lora_cli.quantization.bitsandbytes import Quantized
-from lora_cli.words import counted
+from lora_cli.words import counted, figure_value
 
 STYLE = """body{font:15px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}
 td{padding:.2rem .8rem .2rem 0;vertical-align:top}img{max-width:100%}"""
@@ -41,84 +41,16 @@ An adapter for `{plan.model.name}`, variant {plan.adapter.spec.variant}.
 | | |
 |---|---|
 {facts}
-{_scores_table(result)}
+{_classes_table(result)}{_scores_table(result)}
 ## Use
 
 In this folder:
 
-{_usage(plan, result)}
+{usage(plan, own_base=result.base is not None)}
 {_reproduce(plan)}
 The recipe is `recipe.yaml`, every value with its reason is in `plan.json`, every step in
 `metrics.jsonl`. Made with {packages}.
 """
-
-
-def _usage(plan: RunPlan, result: RunResult) -> str:
-    """Return the Python that loads the adapter on the base as it was trained."""
-    return _usage_with_own_base(plan) if result.base else _usage_with_planned_base(plan)
-
-
-def _usage_with_own_base(plan: RunPlan) -> str:
-    return f"""```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-base = AutoModelForCausalLM.from_pretrained(
-    "base",
-    dtype="{plan.model.dtype}",
-    attn_implementation="{plan.model.attention}",
-)
-model = PeftModel.from_pretrained(base, "adapter")
-tokenizer = AutoTokenizer.from_pretrained("adapter", padding_side="left")
-```
-
-`base` is `{plan.model.name}` as it was quantized here, a part of its weights taken out for the
-adapter's start: on any other base the adapter is another model."""
-
-
-def _usage_with_planned_base(plan: RunPlan) -> str:
-    options = [f'dtype="{plan.model.dtype}"', f'attn_implementation="{plan.model.attention}"']
-    imported = "AutoTokenizer"
-    held = plan.quantization
-    if held.method in ("nf4", "fp4"):
-        imported = "AutoTokenizer, BitsAndBytesConfig"
-        options.append(
-            f"quantization_config=BitsAndBytesConfig(load_in_4bit=True, "
-            f'bnb_4bit_quant_type="{held.method}", '
-            f"bnb_4bit_use_double_quant={held.double_quantization}, "
-            f'bnb_4bit_compute_dtype="{held.compute_dtype}"{_kept(plan)})'
-        )
-    elif held.method == "int8":
-        imported = "AutoTokenizer, BitsAndBytesConfig"
-        options.append(f"quantization_config=BitsAndBytesConfig(load_in_8bit=True{_kept(plan)})")
-    listing = "".join(f"    {option},\n" for option in options)
-    return f"""```python
-from peft import AutoPeftModelForCausalLM
-from transformers import {imported}
-
-model = AutoPeftModelForCausalLM.from_pretrained(
-    "adapter",
-{listing})
-tokenizer = AutoTokenizer.from_pretrained("adapter", padding_side="left")
-```{_caution(plan)}"""
-
-
-def _caution(plan: RunPlan) -> str:
-    """Return what plain peft cannot do with this adapter, if there is anything."""
-    if (plan.adapter.spec.variant, plan.quantization.method) != ("dora", "int8"):
-        return ""
-    return """
-
-On a CPU, peft 0.21 loses an int8 weight's scales in DoRA's first product and fails at the second:
-`loracli export` makes a plain LoRA of this adapter, with `--rank` or `--error`."""
-
-
-def _kept(plan: RunPlan) -> str:
-    """Return the argument that leaves modules in full precision, if the recipe names any."""
-    held = plan.quantization
-    if not isinstance(held, Quantized) or not held.full_precision_modules:
-        return ""  # transformers leaves the head out by itself
-    return f", llm_int8_skip_modules={held.skipped(plan.model.heads)!r}"
 
 
 def _reproduce(plan: RunPlan) -> str:
@@ -164,7 +96,8 @@ def _data_facts(plan: RunPlan) -> list[tuple[str, str]]:
 
 def _source(source: SourcePlan) -> str:
     rows = f"{source.kept} of {counted(source.rows, 'row')}"
-    return f"{Path(source.file).name} ({rows}, sha256 {source.sha256})"
+    files = ", ".join(f"{Path(each.file).name} {each.sha256}" for each in source.files)
+    return f"{files} ({rows})"
 
 
 def _training_facts(plan: RunPlan, result: RunResult) -> list[tuple[str, str]]:
@@ -181,14 +114,44 @@ def _training_facts(plan: RunPlan, result: RunResult) -> list[tuple[str, str]]:
     if result.best_evaluation_loss is not None:
         best = f"{result.best_evaluation_loss:.4f} at step {result.best_step} (this adapter)"
         facts.append(("best evaluation loss", best))
+    facts += [
+        (f"evaluation {name.replace('_', ' ')}", figure_value(name, value))
+        for name, value in result.figures.items()
+    ]
     return facts
+
+
+def _classes(result: RunResult) -> list[tuple[str, ...]]:
+    """Return (label, figure, …) of each label, under their names; nothing where there are none."""
+    if not result.per_class:
+        return []
+    fields = next(iter(result.per_class.values()))
+    rows = [
+        (
+            name,
+            *(
+                f"{value:,.0f}" if key == "support" else f"{value:.1%}"
+                for key, value in found.items()
+            ),
+        )
+        for name, found in result.per_class.items()
+    ]
+    return [("", *fields), *rows]
+
+
+def _classes_table(result: RunResult) -> str:
+    if not result.per_class:
+        return ""
+    head, *rows = (_markdown_row(*row) for row in _classes(result))
+    rule = _markdown_row(*["---"] * len(_classes(result)[0]))
+    return "\n## Labels of the evaluation rows\n\n" + "\n".join([head, rule, *rows]) + "\n"
 
 
 def _scores(result: RunResult) -> list[tuple[str, str, str]]:
     """Return (figure, base, adapter) of the answers to the evaluation rows."""
     base = result.scores.get("base", {})
     return [
-        (name, f"{base[name]:.1%}", f"{value:.1%}")
+        (name, figure_value(name, base[name]), figure_value(name, value))
         for name, value in result.scores.get("adapter", {}).items()
     ]
 
@@ -217,6 +180,7 @@ def write_report(
         _table(_facts(plan, result)),
         f"<h2>Loss</h2>{_image('loss by step', curve)}",
         f"<h2>Ranks</h2>{_image('ranks by step', ranks)}" if ranks and ranks.is_file() else "",
+        f"<h2>Labels</h2>{_table(_classes(result))}" if result.per_class else "",
         f"<h2>Answers</h2>{_table([('', 'base', 'adapter'), *scores])}" if scores else "",
         _warnings(plan),
         "<h2>Every value and its reason</h2>",

@@ -1,14 +1,16 @@
-"""Loss and token accuracy on the rows kept apart."""
+"""The loss and the task's figures on the rows kept apart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lora_cli.data.load import Row
+import numpy as np
+
+from lora_cli.data.rows import Rows
 from lora_cli.engine.runtime import Runtime
-from lora_cli.tasks.causal_lm import collate, score
+from lora_cli.tasks.task import Measured, Task, Totals
 
 
 @contextmanager
@@ -26,25 +28,36 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 def evaluate(
-    model: Any, rows: Sequence[Row], runtime: Runtime, *, batch_size: int, padding_id: int
-) -> tuple[float, float]:
-    """Return (mean loss, share right) over all supervised tokens of `rows`, over all processes.
+    task: Task,
+    model: Any,
+    rows: Rows,
+    runtime: Runtime,
+    *,
+    batch_size: int,
+    padding_id: int,
+) -> tuple[float, Measured]:
+    """Return the mean loss over all labels of `rows`, over all processes, and the task's figures.
 
     Rows are taken longest first, so that a batch holds rows of like length; the means do not
     depend on how rows are batched.
     """
     import torch
 
-    longest_first = sorted(rows, key=lambda row: -row.tokens.input_ids.size)
-    mine = longest_first[runtime.rank :: runtime.processes]
-    totals = torch.zeros(3, dtype=torch.float64, device=runtime.device)
+    longest_first = np.argsort(-rows.lengths, kind="stable")
+    mine = rows.take(longest_first[runtime.rank :: runtime.processes])
+    sums = torch.zeros(3, dtype=torch.float64, device=runtime.device)
+    predictions: list[Any] = []
+    references: list[Any] = []
     with evaluating(model):
         for start in range(0, len(mine), batch_size):
             tokens = [row.tokens for row in mine[start : start + batch_size]]
-            pairs = [(row.input_ids, row.labels) for row in tokens]
-            scored = score(model, collate(pairs, padding_id=padding_id, device=runtime.device))
-            totals[0] += scored.loss_sum
-            totals[1] += scored.correct
-            totals[2] += scored.count
-    loss_sum, correct, count = runtime.sum(totals).tolist()
-    return loss_sum / count, correct / count
+            batch = task.collate(tokens, padding_id=padding_id, device=runtime.device)
+            scored = task.score(model, batch)
+            sums[0] += scored.loss_sum
+            sums[1] += scored.correct
+            sums[2] += scored.count
+            predictions += scored.predictions or ()
+            references += scored.references or ()
+    loss_sum, correct, count = runtime.sum(sums).tolist()
+    loss = loss_sum / count
+    return loss, task.measured(Totals(loss, correct / count, predictions, references))

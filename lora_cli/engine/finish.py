@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lora_cli.data.encoders import encoder_for
 from lora_cli.engine import run_directory
 from lora_cli.engine.answers import Scores, compare_answers
 from lora_cli.engine.artifacts import (
@@ -15,10 +16,13 @@ from lora_cli.engine.artifacts import (
     write_rank_curve,
 )
 from lora_cli.engine.cards import write_model_card, write_report
+from lora_cli.engine.label_words import compare_labels, label_choices
 from lora_cli.engine.loop import Training
+from lora_cli.engine.metrics import measured_at
 from lora_cli.events import Stage
 from lora_cli.files import write_text
 from lora_cli.plan.run_folder import RESULT
+from lora_cli.plan.run_plan import EvaluationPlan
 
 
 def finish(training: Training, tokenizer: Any, weights: Path) -> RunResult:
@@ -59,7 +63,7 @@ def _scores(training: Training, tokenizer: Any) -> Scores:
     if evaluation is None or evaluation.answers is None:
         return {}
     training.report(Stage("answering the evaluation rows"))
-    return compare_answers(
+    scores = compare_answers(
         training.trained.model,
         tokenizer,
         training.dataset.evaluation,
@@ -67,11 +71,33 @@ def _scores(training: Training, tokenizer: Any) -> Scores:
         file=Path(training.plan.run_dir) / run_directory.ANSWERS,
         report=training.report,
     )
+    if evaluation.answers.labels is None:
+        return scores
+    likelihoods = _label_scores(training, tokenizer, evaluation)
+    return {who: {**found, **likelihoods[who]} for who, found in scores.items()}
+
+
+def _label_scores(training: Training, tokenizer: Any, evaluation: EvaluationPlan) -> Scores:
+    assert evaluation.answers is not None, "asked before"
+    plan, rows = training.plan, training.dataset.evaluation
+    # whatever is trained on: a label is the answer alone
+    masking = plan.data.masking.model_copy(update={"loss_on": "assistant"})
+    length = plan.data.max_length
+    encoder = encoder_for(plan.task, tokenizer, max_length=length, masking=masking)
+    apart = [evaluation.source] if evaluation.source else plan.data.sources
+    prompts = [source.system_prompt for source in apart]
+    answers = evaluation.answers
+    choices = label_choices(rows, answers.labels or (), encoder, prompts)
+    expected = [example.answer for example in rows.examples()]
+    training.report(Stage("weighing the labels of the evaluation rows"))
+    padding = plan.model.padding_token
+    return compare_labels(training.trained.model, choices, expected, answers, padding_id=padding)
 
 
 def _result(training: Training, scores: Scores) -> RunResult:
     folder, progress = Path(training.plan.run_dir), training.state.progress
     assert progress.loss is not None, "a plan has at least one step"
+    best = measured_at(folder / run_directory.METRICS, progress.best_step)
     return RunResult(
         run_dir=str(folder),
         adapter=str(folder / run_directory.ADAPTER),
@@ -83,6 +109,8 @@ def _result(training: Training, scores: Scores) -> RunResult:
         peak_memory_bytes=progress.peak_memory_bytes,
         best_step=progress.best_step or None,
         best_evaluation_loss=progress.best_loss,
+        figures=best.figures,
+        per_class=best.per_class,
         scores=scores,
         base=str(folder / run_directory.BASE) if training.trained.adapter.own_base else None,
     )

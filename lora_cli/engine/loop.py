@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lora_cli.data.load import Dataset
-from lora_cli.engine.calibration import planned_order
 from lora_cli.engine.checkpoint import State, prune_checkpoints, save_checkpoint
 from lora_cli.engine.evaluate import evaluate
 from lora_cli.engine.guards import check_evaluation_loss
@@ -24,8 +23,9 @@ from lora_cli.events import (
     StepDone,
     StoppedEarly,
 )
+from lora_cli.plan.batches import order_of_plan
 from lora_cli.plan.run_plan import RunPlan
-from lora_cli.tasks.causal_lm import Batch, collate
+from lora_cli.tasks.causal_lm import collate_packed
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Training:
     report: Report
 
     def __post_init__(self) -> None:
-        self.order = planned_order(self.plan, len(self.dataset.train))
+        self.order = order_of_plan(self.plan, self.dataset.train)
         self.checkpoints = Path(self.plan.run_dir) / CHECKPOINTS
         self.ranks = self._ranks_now() if self.state.progress.step else {}
 
@@ -91,9 +91,9 @@ class Training:
         started = time.perf_counter()
         progress = self.state.progress
         step = progress.step + 1
-        rows = [self.dataset.train[index].tokens for index in self.order.rows_of_step(step)]
-        supervised = sum(row.supervised for row in rows)
-        tokens = sum(row.input_ids.size for row in rows)
+        rows = list(self.order.rows_of_step(step))
+        supervised = int(self.dataset.train.supervised[rows].sum())
+        tokens = int(self.dataset.train.lengths[rows].sum())
         learning_rate = self.trained.scheduler.get_last_lr()[0]
         loss, norm = update(
             self.trained,
@@ -127,20 +127,23 @@ class Training:
             self.ranks = ranks
             self.report(RanksAllocated(self.state.progress.step, sum(ranks.values()), ranks))
 
-    def _micro_batches(self, step: int) -> list[Batch]:
+    def _micro_batches(self, step: int) -> list[Any]:
         mine = self.order.step(step, self.runtime.rank)
         return [self._batch(indices) for indices in mine.micro_batches]
 
-    def _batch(self, indices: tuple[int, ...]) -> Batch:
+    def _batch(self, indices: tuple[int, ...]) -> Any:
         rows = [self.dataset.train[index].tokens for index in indices]
-        pairs = [(row.input_ids, row.labels) for row in rows]
-        return collate(pairs, padding_id=self.padding_id, device=self.runtime.device)
+        if self.plan.schedule.batching == "packed":
+            return collate_packed(rows, device=self.runtime.device)
+        collate = self.plan.task.collate
+        return collate(rows, padding_id=self.padding_id, device=self.runtime.device)
 
     def _evaluate(self) -> None:
         assert self.plan.evaluation is not None
         started = time.perf_counter()
         progress = self.state.progress
-        loss, accuracy = evaluate(
+        loss, measured = evaluate(
+            self.plan.task,
             self.trained.model,
             self.dataset.evaluation,
             self.runtime,
@@ -156,8 +159,8 @@ class Training:
             Evaluated(
                 step=progress.step,
                 loss=loss,
-                perplexity=math.exp(min(loss, 100.0)),
-                token_accuracy=accuracy,
+                figures=measured.figures,
+                per_class=measured.per_class,
                 best=better,
                 seconds=time.perf_counter() - started,
             )

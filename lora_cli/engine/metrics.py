@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from lora_cli.errors import RunError
 from lora_cli.events import Evaluated, Event, RanksAllocated, StepDone
 from lora_cli.files import write_text
+from lora_cli.tasks.task import Measured
 
 KINDS: dict[type, str] = {StepDone: "step", Evaluated: "evaluation", RanksAllocated: "ranks"}
 
@@ -27,9 +28,27 @@ class MetricsFile:
         """Append the event if it is a measurement."""
         kind = KINDS.get(type(event))
         if kind:
-            line = json.dumps({"kind": kind, **asdict(event)}, allow_nan=False)
+            line = json.dumps({"kind": kind, **_fields(event)}, allow_nan=False)
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
+
+
+def measured_at(path: Path, step: int) -> Measured:
+    """Return what the task measured after `step`; nothing if there was no evaluation."""
+    lines = (line for line in read_metrics(path) if line["kind"] == "evaluation")
+    line = next((line for line in lines if line["step"] == step), {})
+    own = {"kind", *(each.name for each in fields(Evaluated))}
+    figures = {name: value for name, value in line.items() if name not in own}
+    return Measured(figures, line.get("per_class", {}))
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    """Return an event's fields; what a task measures stands beside its loss."""
+    values = asdict(event)
+    figures = values.pop("figures", {})
+    if not values.get("per_class", True):
+        del values["per_class"]
+    return {**values, **figures}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,6 @@ from lora_cli.engine.loop import Training
 from lora_cli.engine.metrics import MetricsFile
 from lora_cli.engine.prepare import (
     build_trainables,
-    padding_id,
     planned_dataset,
     planned_tokenizer,
     planned_weights,
@@ -49,11 +48,11 @@ def run(
 
         report(Stage("reading the data"))
         tokenizer = planned_tokenizer(plan)
-        dataset = planned_dataset(plan, tokenizer)
+        dataset = planned_dataset(plan, tokenizer, report)
 
         report(Stage("loading the base model"))
         weights = planned_weights(plan)
-        padding = padding_id(tokenizer)
+        padding = plan.model.padding_token
         calibration = planned_calibration(plan, dataset, runtime, padding_id=padding)
         earlier = read_starts(plan) if checkpoint else None
         trained = build_trainables(

@@ -11,7 +11,7 @@ from lora_cli.engine.guards import check_gradient_norm, check_gradients_reach, c
 from lora_cli.engine.runtime import Runtime
 from lora_cli.model.adapter import AttachedAdapter
 from lora_cli.step.backward import accumulate_gradients, clip_gradients
-from lora_cli.tasks.causal_lm import Batch
+from lora_cli.tasks.task import Task
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Trainables:
     """What training changes: the adapter's model, the optimizer, the schedule and the scaler."""
 
+    task: Task
+    """What is learnt."""
     model: Any
     adapter: AttachedAdapter
     optimizer: Any
@@ -38,10 +40,10 @@ class StepBatches:
     """What one optimizer step learns from."""
 
     step: int
-    micro_batches: Sequence[Batch]
+    micro_batches: Sequence[Any]
     """This process's share."""
     supervised: int
-    """Supervised tokens of the whole step, over all micro batches and processes."""
+    """Labels of the whole step, over all micro batches and processes."""
 
 
 def update(
@@ -85,7 +87,7 @@ def _gradients(
 
 
 def _accumulate(trained: Trainables, runtime: Runtime, batches: StepBatches) -> float:
-    """Add up the gradients of the mean loss over all supervised tokens; return that loss."""
+    """Add up the gradients of the mean loss over all labels; return that loss."""
     import torch
 
     def backward(loss: torch.Tensor) -> None:
@@ -95,7 +97,9 @@ def _accumulate(trained: Trainables, runtime: Runtime, batches: StepBatches) -> 
     # data-parallel gradients are averaged over processes: undo that, the loss is a true mean
     scale = runtime.processes / batches.supervised
     for batch in batches.micro_batches:
-        total += accumulate_gradients(trained.model, batch, scale=scale, backward=backward)
+        total += accumulate_gradients(
+            trained.task, trained.model, batch, scale=scale, backward=backward
+        )
     penalty = trained.adapter.spec.penalty(trained.adapter.model)
     if penalty is not None:
         backward(penalty)

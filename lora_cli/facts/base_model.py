@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,15 @@ from lora_cli.facts.bare_parameters import (
     bare_parameters,
     names_taken_for_experts,
 )
+from lora_cli.facts.heads import is_inside, new_heads
 from lora_cli.facts.model_source import ModelSource
-from lora_cli.facts.on_meta import decoder_on_meta
+from lora_cli.facts.on_meta import model_on_meta
+from lora_cli.facts.packing import packing_obstacle
+from lora_cli.facts.weight_files import stored_names
 from lora_cli.quantization import QuantizationSpec
 from lora_cli.quantization.bitsandbytes import held_in
+from lora_cli.tasks import TaskSpec
+from lora_cli.tasks.causal_lm import CausalLm
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,9 +59,11 @@ class BaseModelFacts:
     output_head: LinearFacts | None
     """Where embeddings are tied, its weight is the embedding's."""
     linears: tuple[LinearFacts, ...]
-    """Every linear layer but the output head, in the model's order."""
+    """Every linear layer but the output head and those of a new one, in the model's order."""
     heads: tuple[str, ...]
     """Names of the linear layers that come after the model's body: the output head."""
+    new_heads: tuple[str, ...]
+    """Names of the modules that the task puts on the model, which are trained as a whole."""
     other_modules: tuple[str, ...]
     """Names of all other modules, embedding and output head among them."""
     sizes: Mapping[str, int]
@@ -67,6 +74,8 @@ class BaseModelFacts:
     """Last names of linear layers that peft's LoRA takes for parts of the fused experts."""
     attention_kernels: tuple[str, ...]
     """The attention kernels that the architecture knows, of those that a recipe can name."""
+    packing_obstacle: str | None
+    """Why documents of one row cannot be kept apart; None if they can."""
     held: QuantizationSpec | None
     """How the weights lie in the model's files, where bitsandbytes has quantized them already."""
     quantized_by: str
@@ -81,14 +90,18 @@ class BaseModelFacts:
         return tuple(dict.fromkeys(names))
 
 
-def probe_base_model(source: ModelSource, *, trust_remote_code: bool) -> BaseModelFacts:
-    """Return the facts of the model in `source`, built on the meta device.
+def probe_base_model(
+    source: ModelSource, task: TaskSpec | None = None, *, trust_remote_code: bool
+) -> BaseModelFacts:
+    """Return the facts of the model in `source`, built on the meta device for a task.
 
     Raises:
-        PlanError: the config is broken, or is no causal language model that transformers knows.
+        PlanError: the config is broken, or transformers knows no such model for the task.
     """
-    model = decoder_on_meta(source.folder, trust_remote_code=trust_remote_code)
-    linears, others = _modules(model)
+    task = task or CausalLm()
+    model = model_on_meta(source.folder, task, trust_remote_code=trust_remote_code)
+    new = new_heads(model, task, stored_names(source) if task.has_new_head else ())
+    linears, others = _modules(model, new)
     bare = bare_parameters(model)
     last_names = {linear.name.rpartition(".")[2] for linear in linears} if bare else ()
     text_config = model.config.get_text_config()
@@ -99,7 +112,7 @@ def probe_base_model(source: ModelSource, *, trust_remote_code: bool) -> BaseMod
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         vocabulary=model.get_input_embeddings().weight.shape[0],
         padding_token=getattr(model.get_input_embeddings(), "padding_idx", None),
-        context_length=getattr(text_config, "max_position_embeddings", None),
+        context_length=_context_length(model, text_config),
         layers=text_config.num_hidden_layers,
         hidden_size=text_config.hidden_size,
         key_value_size=_key_value_size(text_config),
@@ -107,15 +120,17 @@ def probe_base_model(source: ModelSource, *, trust_remote_code: bool) -> BaseMod
         embedding=_embedding(model),
         output_head=_output_head(model),
         linears=linears,
-        heads=heads_of(model),
+        heads=heads_of(model, new),
+        new_heads=new,
         other_modules=others,
         sizes=_sizes(model),
         bare_parameters=bare,
         taken_for_experts=names_taken_for_experts(model, last_names) if bare else frozenset(),
         attention_kernels=_attention_kernels(model),
+        packing_obstacle=packing_obstacle(model),
         held=held_in(_quantized(model)),
         quantized_by=str(_quantized(model).get("quant_method", "")),
-        shapes=_shapes(model),
+        shapes=_shapes(model, new),
     )
 
 
@@ -125,14 +140,16 @@ def _quantized(model: Any) -> Mapping[str, Any]:
     return config if isinstance(config, Mapping) else config.to_dict()
 
 
-def _modules(model: Any) -> tuple[tuple[LinearFacts, ...], tuple[str, ...]]:
+def _modules(model: Any, new: Collection[str]) -> tuple[tuple[LinearFacts, ...], tuple[str, ...]]:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
     head = model.get_output_embeddings()
     linears, others = [], []
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module is not head:
+        if name and is_inside(name, new):
+            others.append(name)
+        elif isinstance(module, nn.Linear) and module is not head:
             linears.append(LinearFacts(name, module.in_features, module.out_features))
         elif isinstance(module, Conv1D):
             linears.append(LinearFacts(name, module.nx, module.nf, conv1d=True))
@@ -141,8 +158,8 @@ def _modules(model: Any) -> tuple[tuple[LinearFacts, ...], tuple[str, ...]]:
     return tuple(linears), tuple(others)
 
 
-def heads_of(model: Any) -> tuple[str, ...]:
-    """Return the names of the output head and of all other linear layers outside the body."""
+def heads_of(model: Any, new: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the names of the output head and of all linear layers that are outside or `new`."""
     from torch import nn
 
     head, body = model.get_output_embeddings(), model.base_model
@@ -150,7 +167,8 @@ def heads_of(model: Any) -> tuple[str, ...]:
     return tuple(
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and (module is head or (inside and module not in inside))
+        if isinstance(module, nn.Linear)
+        and (module is head or (inside and module not in inside) or is_inside(name, new))
     )
 
 
@@ -185,6 +203,18 @@ def _sizes(model: Any) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if size}
 
 
+def _context_length(model: Any, config: Any) -> int | None:
+    """Return how many tokens have a position; RoBERTa's kin count theirs from after the padding."""
+    from torch import nn
+
+    length = getattr(config, "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            return int(module.num_embeddings) - unused
+    return length
+
+
 def _key_value_size(config: Any) -> int:
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -197,15 +227,16 @@ def _is_tied(model: Any) -> bool:
     return head is not None and head.weight is model.get_input_embeddings().weight
 
 
-def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
+def _shapes(model: Any, new: Collection[str]) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the parameters whose weights lie in files as they lie in the model.
 
-    Not so where the files are quantized, and where a tensor of three dimensions holds experts.
+    Not so where the files are quantized, where a tensor of three dimensions holds experts, and in
+    a new head, whose place another one may hold.
     """
     if _quantized(model):
         return {}
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    return {name: shape for name, shape in shapes.items() if len(shape) < 3}
+    return {n: shape for n, shape in shapes.items() if len(shape) < 3 and not is_inside(n, new)}
 
 
 def _attention_kernels(model: Any) -> tuple[str, ...]:

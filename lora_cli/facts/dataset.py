@@ -18,22 +18,42 @@ class DroppedRow:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceFacts:
-    """One file of rows. rows = kept + len(dropped)."""
+class DroppedRows:
+    """The rows of a source that are not used: all counted, the first ones named."""
+
+    count: int = 0
+    first: tuple[DroppedRow, ...] = ()
+    by_reason: tuple[tuple[str, int], ...] = ()
+    """Reasons, their figures left out, and how many rows each stands for; the most first."""
+
+    def __post_init__(self) -> None:
+        assert self.count == sum(count for _, count in self.by_reason), "a drop has no reason"
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """A file of rows and its content."""
 
     file: str
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """One source of rows: one file or more. rows = kept + dropped."""
+
+    files: tuple[FileFacts, ...]
     format: str
     evidence: str
     """Why the rows are read in this format."""
     rows: int
     kept: int
-    dropped: tuple[DroppedRow, ...]
+    dropped: DroppedRows = DroppedRows()
     unused_columns: tuple[str, ...] = ()
     """Columns that rows have and the format does not read."""
 
     def __post_init__(self) -> None:
-        assert self.rows == self.kept + len(self.dropped), "a row was lost"
+        assert self.rows == self.kept + self.dropped.count, "a row was lost"
 
 
 class TokenFacts(BaseModel):
@@ -49,6 +69,8 @@ class TokenFacts(BaseModel):
     supervised: int
     truncated_rows: int
     cut_tokens: int
+    cut_turns: int = 0
+    """Answers that are cut off, whole or in part."""
     median: int
     percentile_95: int
     longest: int

@@ -109,13 +109,14 @@ def _failure(name: str, revision: str, error: Exception, also: str) -> PlanError
         return PlanError(f"`{name}` has no revision `{revision}`", hint=hint)
     if isinstance(error, errors.HFValidationError):
         return PlanError(f"`{name}` is no name of a hub model{also}", hint="write owner/name")
-    if _is_network(error):
+    if is_network_error(error):
         message = f"`{name}` is not in the local cache and the hub cannot be reached{also}"
         return PlanError(message, hint=_OFFLINE_HINT)
     return PlanError(f"`{name}` cannot be fetched: {reason_of(error)}", hint=_OFFLINE_HINT)
 
 
-def _is_network(error: Exception) -> bool:
+def is_network_error(error: Exception) -> bool:
+    """Return whether an error says that the hub could not be asked, or not in this mode."""
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     library = type(error).__module__.partition(".")[0]

@@ -1,7 +1,8 @@
 """A model's name in a recipe → the local folder that holds its config and tokenizer.
 
-Four kinds of name: a hub id, a local folder, a `.gguf` file, and `package://module/file.gguf`
-(weights inside an installed Python package, which is never imported). Weights are only hashed here.
+Four kinds of name: a hub id, a local folder, a `.gguf` file, and `package://module/file.gguf` or
+`package://module/folder` (a model inside an installed Python package, which is never imported).
+Weights are only hashed here.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def find_model(name: str, *, revision: str | None, base_dir: Path) -> ModelSourc
 
 def _find(name: str, revision: str, base_dir: Path) -> ModelSource:
     if name.startswith(PACKAGE_PREFIX):
-        return _gguf(_inside_package(name), name)
+        inside = _inside_package(name)
+        return _folder(inside, name) if inside.is_dir() else _gguf(inside, name)
     path = (base_dir / Path(name).expanduser()).resolve()
     if name.endswith(".gguf"):
         return _gguf(path, name)
@@ -119,10 +121,12 @@ def _inside_package(name: str) -> Path:
         raise PlanError(f"no Python package `{package}` is installed, for `{name}`", hint=hint)
     folder = Path(next(iter(spec.submodule_search_locations)))
     path = folder / rest
-    if not rest.endswith(".gguf") or not path.is_file():
-        held = ", ".join(sorted(str(p.relative_to(folder)) for p in folder.rglob("*.gguf")))
+    is_gguf, is_folder = rest.endswith(".gguf") and path.is_file(), rest and path.is_dir()
+    if not (is_gguf or is_folder):
+        models = [*folder.rglob("*.gguf"), *(each.parent for each in folder.rglob("config.json"))]
+        held = ", ".join(sorted(str(each.relative_to(folder)) for each in models))
         message = f"the package `{package}` holds no file `{rest}`"
-        raise PlanError(message, hint=f"GGUF files in it: {held or 'none'}")
+        raise PlanError(message, hint=f"models in it: {held or 'none'}")
     return path
 
 

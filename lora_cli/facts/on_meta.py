@@ -6,28 +6,33 @@ from pathlib import Path
 from typing import Any
 
 from lora_cli.errors import PlanError
+from lora_cli.tasks import TASKS, TaskSpec
+from lora_cli.tasks.task import Task
 from lora_cli.words import reason_of
 
 _CONFIG_HINT = "mend its config.json or fetch it again; a newer model needs a newer transformers"
 _DECODER_HINT = "name a decoder model, such as a Llama or Qwen"
 
 
-def decoder_on_meta(folder: Path, *, trust_remote_code: bool) -> Any:
-    """Return the causal language model that the config in `folder` describes.
+def model_on_meta(folder: Path, task: TaskSpec, *, trust_remote_code: bool) -> Any:
+    """Return the model of a task that the config in `folder` describes.
 
     Raises:
-        PlanError: the config is broken, or is no causal language model that transformers knows.
+        PlanError: the config is broken, or transformers knows no such model for the task.
     """
-    config = _load_config(folder, trust_remote_code)
-    _check_decoder(config)
-    return _build(config, trust_remote_code)
+    config = _load_config(folder, task, trust_remote_code)
+    _check_task(config, task)
+    return _build(config, task, trust_remote_code)
 
 
-def _load_config(folder: Path, trust_remote_code: bool) -> Any:
+def _load_config(folder: Path, task: TaskSpec, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
+    changes = task.config_changes()
     try:
-        return AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+        return AutoConfig.from_pretrained(
+            str(folder), trust_remote_code=trust_remote_code, **changes
+        )
     except Exception as error:  # a config is anyone's JSON, and breaks its reader in any way
         reason, hint = reason_of(error), _CONFIG_HINT
         if "trust_remote_code" in str(error):
@@ -36,36 +41,80 @@ def _load_config(folder: Path, trust_remote_code: bool) -> Any:
         raise PlanError(f"the config in {folder} cannot be used: {reason}", hint=hint) from error
 
 
-def _check_decoder(config: Any) -> None:
-    """Refuse models whose weights hold no causal language model.
+def _check_task(config: Any, task: TaskSpec) -> None:
+    """Refuse a task that transformers has no model for, and name those that it has one for."""
+    if _fits(config, task):
+        return
+    classes = _classes(config)
+    name = classes[0] if classes else config.model_type
+    others = [f"`task: {each}`" for each, kind in TASKS.items() if _fits(config, kind)]
+    fitting = f"it fits {' or '.join(others)}; " if others else ""
+    if task.name == "causal_lm":
+        message, hint = f"`{name}` is not a causal language model", _DECODER_HINT
+    elif _reads_ends(config, task):
+        message = f"`{name}` classifies at its end tokens, of which all rows need equally many"
+        hint = "name an encoder or a decoder"
+    else:
+        message, hint = f"`{name}` has no model for {task.name}", "name another model"
+    raise PlanError(message, hint=fitting + hint)
 
-    transformers builds one from an encoder's config too, and makes up the weights of its head.
+
+def _reads_ends(config: Any, task: TaskSpec | type[Task]) -> bool:
+    """Return whether it is a BART or T5 that would classify texts: batches of others fail."""
+    return task.auto_class == "AutoModelForSequenceClassification" and config.is_encoder_decoder
+
+
+def _fits(config: Any, task: TaskSpec | type[Task]) -> bool:
+    import transformers
+
+    if _reads_ends(config, task):
+        return False
+    own_code = task.auto_class in (getattr(config, "auto_map", None) or {})
+    mapping = getattr(transformers, task.auto_class)._model_mapping  # noqa: SLF001  # no public way
+    if not task.generates:
+        return own_code or type(config) in mapping
+    if task.auto_class == "AutoModelForCausalLM" and _reads_both_ways(config):
+        return False
+    return own_code or (type(config) in mapping and _holds(config, task.auto_class))
+
+
+def _holds(config: Any, auto_class: str) -> bool:
+    """Return whether the weights hold a model that writes text, by the names of their classes.
+
+    transformers builds one from the config of any other too, and makes up the weights of its head.
     """
-    from transformers import AutoModelForCausalLM
     from transformers.models.auto import modeling_auto
 
-    classes = getattr(config, "architectures", None)
-    classes = classes if isinstance(classes, list) else []
-    own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    known = type(config) in AutoModelForCausalLM._model_mapping  # noqa: SLF001  # no public way
-    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-    named_causal = not classes or any(name in causal for name in classes)
-    reads_both_ways = (
+    names = {
+        "AutoModelForCausalLM": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        "AutoModelForSeq2SeqLM": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    }
+    writing, classes = set(names[auto_class].values()), _classes(config)
+    return not classes or any(name in writing for name in classes)
+
+
+def _reads_both_ways(config: Any) -> bool:
+    from transformers.models.auto import modeling_auto
+
+    return (
         config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
         or config.is_encoder_decoder
     ) and getattr(config, "is_decoder", True) is False
-    if reads_both_ways or not (own_code or (known and named_causal)):
-        name = classes[0] if classes else config.model_type
-        raise PlanError(f"`{name}` is not a causal language model", hint=_DECODER_HINT)
 
 
-def _build(config: Any, trust_remote_code: bool) -> Any:
+def _classes(config: Any) -> list[str]:
+    classes = getattr(config, "architectures", None)
+    return classes if isinstance(classes, list) else []
+
+
+def _build(config: Any, task: TaskSpec, trust_remote_code: bool) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
+    import transformers
 
+    loader = getattr(transformers, task.auto_class)
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            return loader.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # a config is anyone's JSON, and breaks the model in any way
         folder, reason = config.name_or_path, reason_of(error)
         message = f"the config in {folder} builds no `{config.model_type}`: {reason}"

@@ -35,6 +35,19 @@ def check_weight_files(source: ModelSource, shapes: Mapping[str, tuple[int, ...]
         raise PlanError.from_problems(problems)
 
 
+def stored_names(source: ModelSource) -> frozenset[str]:
+    """Return the names of a model's tensors; none where its files are not there to be read."""
+    if source.weights != "safetensors":
+        return frozenset()
+    names: set[str] = set()
+    for file in _files(source.folder):
+        try:
+            names.update(_stored_shapes(file))
+        except Exception:  # noqa: BLE001  # `check_weight_files` says what is wrong with it
+            return frozenset()
+    return frozenset(names)
+
+
 def _files(folder: Path) -> list[Path]:
     """Return the files that transformers would read: one, or those that an index names."""
     index = folder / INDEX

@@ -1,53 +1,47 @@
-"""Rows of one column `messages`: a list of turns `{"role": …, "content": …}`."""
+"""Rows of one column `messages`: turns `{"role": …, "content": …}`, as OpenAI writes them.
+
+A column `tools` beside it holds the definitions of the tools that the assistant may call.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from lora_cli.formats.row_format import Example, Message, Row, RowProblemError
-
-ROLES = ("system", "user", "assistant")
-
-
-class Messages:
-    """An optional system turn, then user and assistant in turn, an assistant last."""
-
-    columns = frozenset({"messages"})
-
-    def example(self, row: Row) -> Example:
-        """Return the conversation; its roles are checked, its text is left as it stands."""
-        turns = row.get("messages")
-        if not isinstance(turns, list) or not turns:
-            raise RowProblemError("column `messages` must be a list of turns that is not empty")
-        messages = tuple(_message(turn, number) for number, turn in enumerate(turns, 1))
-        _check_order(messages)
-        return Example(messages=messages)
+from lora_cli.formats.examples import Conversation
+from lora_cli.formats.json_text import parsed
+from lora_cli.formats.row_format import Cells, Column, RowFormat
+from lora_cli.formats.tools import read_tools
+from lora_cli.formats.turns import list_of_turns, read_turns
 
 
-def _message(turn: Any, number: int) -> Message:
-    if not isinstance(turn, Mapping):
-        raise RowProblemError(f"turn {number} is not a mapping with `role` and `content`")
-    role, content = turn.get("role"), turn.get("content")
-    if role not in ROLES:
-        raise RowProblemError(f"turn {number} has role {role!r}; known roles: {', '.join(ROLES)}")
-    if not isinstance(content, str):
-        raise RowProblemError(f"turn {number} ({role}) has no text in `content`")
-    unknown = sorted(set(turn) - {"role", "content"})
-    if unknown:
-        fields = ", ".join(f"`{field}`" for field in unknown)
-        raise RowProblemError(f"turn {number} has fields that would be ignored: {fields}")
-    if role == "assistant" and not content.strip():
-        raise RowProblemError(f"turn {number}: the assistant's answer is empty")
-    return Message(role=role, content=content)
+def _conversation(cells: Cells) -> Conversation:
+    """Return the conversation; its roles are checked, its text is left as it stands."""
+    column = cells.name("messages")
+    turns = list_of_turns(parsed(cells.value("messages"), f"column `{column}`"), column)
+    return Conversation(read_turns(turns), read_tools(cells.value("tools"), cells.name("tools")))
 
 
-def _check_order(messages: tuple[Message, ...]) -> None:
-    turns = messages[1:] if messages[0].role == "system" else messages
-    for position, message in enumerate(turns):
-        expected = "user" if position % 2 == 0 else "assistant"
-        if message.role != expected:
-            number = position + 1 + len(messages) - len(turns)
-            raise RowProblemError(f"turn {number} is {message.role}; {expected} was due")
-    if not turns or turns[-1].role != "assistant":
-        raise RowProblemError("the last turn is not the assistant's: there is nothing to learn")
+def first_turn(value: Any) -> Mapping[str, Any]:
+    """Return the first of a column's turns; an empty one if there is none to be seen."""
+    first = value[0] if isinstance(value, list) and value else {}
+    return first if isinstance(first, Mapping) else {}
+
+
+def _has_roles(cells: Cells) -> bool:
+    """Return whether the turns have roles, or say nothing else in a column of this name."""
+    turn = first_turn(cells.value("messages"))
+    return "role" in turn or ("from" not in turn and cells.name("messages") == "messages")
+
+
+FORMAT = RowFormat(
+    name="messages",
+    kind=Conversation,
+    columns=(
+        Column("messages", ("conversations", "conversation")),
+        Column("tools", ("functions",), optional=True),
+    ),
+    read=_conversation,
+    recognises=_has_roles,
+)
+"""`{"messages": [{"role": …, "content": …}, …]}`, with optional `tools`."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from lora_cli.formats.row_format import Example, Row, text_column
+from lora_cli.formats.examples import Pair
+from lora_cli.formats.row_format import Cells, Column, RowFormat
 
 
-class PromptCompletion:
-    """`{"prompt": …, "completion": …}`: plain text, no chat template."""
+def _pair(cells: Cells) -> Pair:
+    """Return the pair as it stands, white space included."""
+    return Pair(prompt=cells.text("prompt"), completion=cells.text("completion"))
 
-    columns = frozenset({"prompt", "completion"})
 
-    def example(self, row: Row) -> Example:
-        """Return the pair as it stands, white space included."""
-        return Example(prompt=text_column(row, "prompt"), completion=text_column(row, "completion"))
+FORMAT = RowFormat(
+    name="prompt_completion",
+    kind=Pair,
+    columns=(Column("prompt", ("input",)), Column("completion", ("response", "output"))),
+    read=_pair,
+)
+"""`{"prompt": …, "completion": …}`: plain text, no chat template."""

@@ -138,7 +138,8 @@ def read_config(folder: Path) -> AdapterConfig:
         raise MergeError(message, str(config.path), MERGE_WITH_PEFT)
     if config.task not in CAUSAL_TASKS:
         message = f"adapters for {config.task} are not merged by this version"
-        raise MergeError(message, str(config.path), MERGE_WITH_PEFT)
+        hint = "load it with peft on the model class of its task, and call merge_and_unload"
+        raise MergeError(message, str(config.path), hint)
     if found := beside_pairs(config):
         message = f"not merged by this version: {', '.join(found)}"
         raise MergeError(message, str(config.path), MERGE_WITH_PEFT)

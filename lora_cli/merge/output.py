@@ -17,6 +17,10 @@ TOKENIZER_FILES = (
 )
 
 
+GENERATION = "generation_config.json"
+"""What ends an answer: it goes with the chat template, not with the weights."""
+
+
 def check_free(output: Path) -> None:
     """Check that nothing would be overwritten.
 
@@ -28,9 +32,10 @@ def check_free(output: Path) -> None:
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """Return the files of a tokenizer and its chat template, if there are any."""
+    """Return the files of a tokenizer, its chat template and what ends an answer, if any."""
+    names = (*TOKENIZER_FILES, GENERATION)
     return [
         path
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.suffix in COMPANIONS and path.name.startswith(TOKENIZER_FILES)
+        if path.is_file() and path.suffix in COMPANIONS and path.name.startswith(names)
     ]

@@ -6,13 +6,14 @@ Weights that are not there are an error: transformers would make them up and onl
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lora_cli.errors import RunError
+from lora_cli.facts.heads import is_inside
 from lora_cli.quantization import QuantizationSpec
 from lora_cli.words import reason_of
 
@@ -32,6 +33,12 @@ class BaseOptions:
     """transformers' class for the task; it knows the architecture's own."""
     heads: tuple[str, ...] = ()
     """Names of the layers after the model's body, which are never quantized."""
+    new_heads: tuple[str, ...] = ()
+    """Names of the modules that the task puts on the model: the files need not hold them."""
+    config_changes: Mapping[str, Any] = field(default_factory=dict)
+    """What the task changes in the model's config."""
+    seed: int = 0
+    """Decides the first weights of what the files do not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ def load_base(
         message = "holds an adapter beside the weights, and transformers would load it with them"
         raise RunError(message, str(folder), "merge the adapter first, or move it away")
     model, info = _from_pretrained(folder, quantization, options, changed)
-    _check_complete(folder, info)
+    _check_complete(folder, info, options.new_heads)
     quantization.after_load(model)
     model.requires_grad_(False)
     return LoadedBase(model, tuple(sorted(info["unexpected_keys"])))
@@ -79,8 +86,11 @@ def _from_pretrained(
 
     loader = getattr(transformers, options.auto_class) if changed is None else type(changed)
     dtype, trusted = getattr(torch, options.dtype), options.trust_remote_code
+    torch.manual_seed(options.seed)
     try:
-        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trusted)
+        config = AutoConfig.from_pretrained(
+            str(folder), trust_remote_code=trusted, **options.config_changes
+        )
         # weights that are quantized in the files are read as they are
         held = getattr(config, "quantization_config", None) is not None
         model, info = loader.from_pretrained(
@@ -111,12 +121,12 @@ def _from_pretrained(
     return model, info
 
 
-def _check_complete(folder: Path, info: dict[str, Any]) -> None:
-    missing = sorted(info["missing_keys"])
+def _check_complete(folder: Path, info: dict[str, Any], new_heads: Collection[str]) -> None:
+    missing = sorted(name for name in info["missing_keys"] if not is_inside(name, new_heads))
     if missing:
         message = f"tensors of the model are missing in its files: {_listing(missing)}"
         raise RunError(message, str(folder), "fetch the weights again; a shard may be lacking")
-    mismatched = sorted(info["mismatched_keys"])
+    mismatched = sorted(key for key in info["mismatched_keys"] if not is_inside(key[0], new_heads))
     if mismatched:
         shapes = [
             f"`{name}` is {tuple(held)}, the model's is {tuple(due)}"

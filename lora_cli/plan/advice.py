@@ -17,6 +17,7 @@ MODEST_RANK = 64
 HIGH_LEARNING_RATE = 2.5
 """Times the variant's own: 5e-4 for LoRA."""
 MANY_EPOCHS = 20
+FEW_STEPS = 10
 
 
 def find_warnings(plan: RunPlan, facts: Facts) -> list[str]:
@@ -107,31 +108,44 @@ def _no_evaluation(plan: RunPlan, _facts: Facts) -> Iterator[str]:
 
 def _evaluation_is_training(plan: RunPlan, _facts: Facts) -> Iterator[str]:
     apart = plan.evaluation.source if plan.evaluation else None
-    if apart and apart.sha256 in {source.sha256 for source in plan.data.sources}:
+    trained = {file.sha256 for source in plan.data.sources for file in source.files}
+    if apart and trained & {file.sha256 for file in apart.files}:
         yield "the evaluation rows are training rows: their loss says nothing about new ones"
 
 
 def _end_supervised(plan: RunPlan, _facts: Facts) -> Iterator[str]:
+    if not plan.task.generates:
+        return
     tokens = plan.data.train
     if tokens.rows_with_end == 0:
         yield "no row trains on an end-of-turn token: the model may never stop"
-    elif tokens.rows_with_end < tokens.rows:
-        missing = tokens.rows - tokens.rows_with_end
+    elif tokens.rows_with_end < tokens.rows and tokens.truncated_rows:
+        # the beginning of a long text ends in no token, and is not cut
+        missing = min(tokens.rows - tokens.rows_with_end, tokens.truncated_rows)
         yield f"cut before their end-of-turn token: {missing} of {counted(tokens.rows, 'row')}"
+
+
+def _split_tokens(plan: RunPlan, facts: Facts) -> Iterator[str]:
+    split = facts.template.split_tokens
+    if plan.model.chat_template is not None and split:
+        listing = ", ".join(f"`{token}`" for token in split)
+        what = "the chat template writes what is no token of this model, and is read in pieces"
+        yield f"{what}: {listing}"
 
 
 def _truncation(plan: RunPlan, _facts: Facts) -> Iterator[str]:
     tokens = plan.data.train
     if tokens.truncated_rows:
         share = f"{tokens.truncated_rows / tokens.rows:.1%}"
-        yield f"longer than max_length, and cut: {counted(tokens.truncated_rows, 'row')} ({share})"
+        rows, answers = counted(tokens.truncated_rows, "row"), counted(tokens.cut_turns, "answer")
+        yield f"longer than max_length, and cut: {rows} ({share}), with {answers}"
 
 
 def _dropped(_plan: RunPlan, facts: Facts) -> Iterator[str]:
-    dropped = sum(len(source.dropped) for source in _sources(facts))
+    dropped = sum(source.dropped.count for source in _sources(facts))
     if dropped:
         rows = counted(dropped, "row")
-        yield f"dropped (on_bad_row: skip): {rows}; plan.json lists each with its reason"
+        yield f"dropped: {rows}; plan.json has the reasons"
 
 
 def _unused_columns(_plan: RunPlan, facts: Facts) -> Iterator[str]:
@@ -146,11 +160,20 @@ def _sources(facts: Facts) -> list[SourceFacts]:
     return [*facts.dataset.sources, *([apart] if apart else [])]
 
 
+def _few_packs(plan: RunPlan, _facts: Facts) -> Iterator[str]:
+    steps, size = plan.schedule.steps_per_epoch, plan.schedule.batch_size
+    if plan.schedule.batching == "packed" and steps < FEW_STEPS and size > 1:
+        epoch = f"{counted(plan.schedule.units_per_epoch, 'pack')} make {counted(steps, 'step')}"
+        yield f"{epoch} an epoch: a smaller training.batch_size, counted in packs, makes more"
+
+
 def _rows_per_step(plan: RunPlan, _facts: Facts) -> Iterator[str]:
-    schedule, rows = plan.schedule, plan.data.train.rows
+    schedule = plan.schedule
     asked = schedule.batch_size * schedule.gradient_accumulation_steps * schedule.processes
-    if asked > rows:
-        yield f"a step asks for {counted(asked, 'row')}, and there are {rows:,}: it takes all"
+    there = schedule.units_per_epoch
+    if asked > there:
+        what = "pack" if schedule.batching == "packed" else "row"
+        yield f"a step asks for {counted(asked, what)}, and there are {there:,}: it takes all"
 
 
 def _late_evaluation(plan: RunPlan, _facts: Facts) -> Iterator[str]:
@@ -191,9 +214,11 @@ _RULES = (
     _no_evaluation,
     _evaluation_is_training,
     _end_supervised,
+    _split_tokens,
     _truncation,
     _dropped,
     _unused_columns,
+    _few_packs,
     _rows_per_step,
     _late_evaluation,
     _more_than_the_weights,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_cli.adapters.prompt import PromptSpec
+from lora_cli.data.chat_template import TemplateReading
+from lora_cli.data.units import Units
 from lora_cli.errors import PlanError
 from lora_cli.facts.base_model import BaseModelFacts
 from lora_cli.facts.dataset import DatasetFacts
@@ -14,6 +16,7 @@ from lora_cli.recipe.load import LoadedRecipe
 from lora_cli.recipe.schema import Recipe
 from lora_cli.recipe.source import Source
 from lora_cli.targets.match import Matched
+from lora_cli.tasks import TaskSpec
 
 SHORTEST_ROW = 8
 """As for `training.max_length`."""
@@ -24,13 +27,21 @@ class Facts:
     """All that was probed for one plan."""
 
     machine: MachineFacts
+    task: TaskSpec
+    """With the labels that the rows hold."""
     base: BaseModelFacts
     matched: Matched
     token_ids: tuple[int, ...]
     """Of the tokens whose embeddings are trained."""
     dataset: DatasetFacts
+    units: Units
     tokenizer_sha256: str
     chat_template_sha256: str | None
+    chat_template: str | None
+    """The text of the template that the recipe names."""
+    template: TemplateReading
+    stop_tokens: dict[str, int]
+    padding_token: int
     run_dir: Path
 
 

@@ -7,23 +7,41 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from lora_cli.data.bad_rows import row_problems
+from lora_cli.data.chat_template import (
+    PLAIN_HEADINGS,
+    find_chat_template,
+    read_template,
+    stop_tokens,
+)
+from lora_cli.data.encoder import Encoder
+from lora_cli.data.encoders import encoder_for
+from lora_cli.data.expected import expected_answer
 from lora_cli.data.load import Dataset, load_dataset
-from lora_cli.data.source import row_problems
-from lora_cli.data.tokenize import Tokenizer
 from lora_cli.errors import LoraCliError, PlanError, Problem, Where
+from lora_cli.events import Report, unheard
 from lora_cli.facts.base_model import BaseModelFacts, probe_base_model
 from lora_cli.facts.machine import probe_machine
 from lora_cli.facts.model_source import find_model
-from lora_cli.facts.tokenizer import chat_template_sha256, load_tokenizer, tokenizer_sha256
+from lora_cli.facts.tokenizer import (
+    chat_template_sha256,
+    load_tokenizer,
+    padding_id,
+    tokenizer_sha256,
+)
 from lora_cli.facts.weight_files import check_weight_files
+from lora_cli.plan.batches import units_of_recipe
+from lora_cli.plan.data_part import masking_of
 from lora_cli.plan.inputs import Facts, longest_row
 from lora_cli.plan.paths import RowSources, row_sources
 from lora_cli.plan.resolve import resolve_plan
 from lora_cli.plan.run_folder import run_folder
 from lora_cli.plan.run_plan import RunPlan
+from lora_cli.plan.task_part import settled_task
 from lora_cli.plan.tokens import trained_tokens
 from lora_cli.recipe.load import LoadedRecipe
 from lora_cli.targets.match import match_targets
+from lora_cli.tasks import TaskSpec
 from lora_cli.tasks.answers import expectation_problem
 
 if TYPE_CHECKING:
@@ -47,7 +65,7 @@ class _Probes:
             return None
 
 
-def make_plan(loaded: LoadedRecipe) -> RunPlan:
+def make_plan(loaded: LoadedRecipe, report: Report = unheard) -> RunPlan:
     """Return the plan of a recipe on this machine. Reads data and tokenizer, loads no weights.
 
     Raises:
@@ -57,7 +75,8 @@ def make_plan(loaded: LoadedRecipe) -> RunPlan:
     at_model = source.of_value(("model", "name"))
     spec = loaded.recipe.adapter
     rows = probes.run(lambda: row_sources(loaded))
-    base = probes.run(lambda: _base(loaded), at_model)
+    task = probes.run(lambda: settled_task(loaded, rows)) if rows else None
+    base = probes.run(lambda: _base(loaded, task or loaded.recipe.task), at_model)
     if base:
         probes.run(lambda: check_weight_files(base.source, base.shapes), at_model)
     matched = probes.run(lambda: match_targets(spec, base, source)) if base else None
@@ -66,21 +85,39 @@ def make_plan(loaded: LoadedRecipe) -> RunPlan:
     if base and tokenizer:
         tokens = probes.run(lambda: trained_tokens(loaded, base, tokenizer))
     dataset = None
-    if rows and base and tokenizer:
+    if rows and task and base and tokenizer:
         at_split = source.of_value(("evaluation", "split"))
-        dataset = probes.run(lambda: _dataset(loaded, rows, base, tokenizer), at_split)
+        encoder = probes.run(lambda: _encoder(loaded, task, base, tokenizer), at_model)
+        if encoder:
+            dataset = probes.run(lambda: _dataset(loaded, rows, encoder, report), at_split)
+        if dataset:
+            probes.run(lambda: _check_expected_answers(loaded, dataset, tokenizer), at_split)
+    units = None
+    if base and dataset:
+        train, at_dataset = dataset.train, source.of_key(("dataset",))
+        units = probes.run(lambda: units_of_recipe(loaded, base, train), at_dataset)
     machine = probes.run(probe_machine)
     folder = probes.run(lambda: run_folder(loaded), source.of_value(("output", "dir")))
-    if probes.problems or not (base and matched and tokenizer and dataset and machine and folder):
+    if probes.problems or not (
+        task and base and matched and tokenizer and dataset and units and machine and folder
+    ):
         raise PlanError.from_problems(_in_order(probes.problems, loaded.path))
+    recipe_template = loaded.recipe.model.chat_template
+    template = read_template(tokenizer, plain_headings=recipe_template in PLAIN_HEADINGS)
     facts = Facts(
         machine=machine,
+        task=task,
         base=base,
         matched=matched,
         token_ids=tokens or (),
         dataset=dataset.facts,
+        units=units,
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         chat_template_sha256=chat_template_sha256(tokenizer),
+        chat_template=str(tokenizer.chat_template) if recipe_template else None,
+        template=template,
+        stop_tokens=stop_tokens(tokenizer, template),
+        padding_token=padding_id(tokenizer),
         run_dir=folder,
     )
     return resolve_plan(loaded, facts)
@@ -102,39 +139,64 @@ def _placed(problem: Problem, where: Where | None) -> Problem:
     return replace(problem, where=where)
 
 
-def _base(loaded: LoadedRecipe) -> BaseModelFacts:
+def _base(loaded: LoadedRecipe, task: TaskSpec) -> BaseModelFacts:
     model = loaded.recipe.model
     source = find_model(model.name, revision=model.revision, base_dir=loaded.path.parent)
-    return probe_base_model(source, trust_remote_code=model.trust_remote_code)
+    return probe_base_model(source, task, trust_remote_code=model.trust_remote_code)
 
 
 def _tokenizer(loaded: LoadedRecipe, base: BaseModelFacts) -> PreTrainedTokenizerBase:
-    trusted = loaded.recipe.model.trust_remote_code
-    return load_tokenizer(base.source.folder, trust_remote_code=trusted)
+    return load_tokenizer(
+        base.source.folder,
+        trust_remote_code=loaded.recipe.model.trust_remote_code,
+        generates=loaded.recipe.task.generates,
+        chat_template=_chat_template(loaded),
+    )
 
 
-def _dataset(
+def _chat_template(loaded: LoadedRecipe) -> str | None:
+    """Return the text of the chat template that the recipe names."""
+    name, where = loaded.recipe.model.chat_template, ("model", "chat_template")
+    if name is None:
+        return None
+    return find_chat_template(name, loaded.path.parent, loaded.source.of_value(where))
+
+
+def _encoder(
     loaded: LoadedRecipe,
-    rows: RowSources,
+    task: TaskSpec,
     base: BaseModelFacts,
     tokenizer: PreTrainedTokenizerBase,
-) -> Dataset:
+) -> Encoder:
+    masking = masking_of(loaded.recipe.training)
+    return encoder_for(task, tokenizer, max_length=longest_row(loaded, base), masking=masking)
+
+
+def _dataset(loaded: LoadedRecipe, rows: RowSources, encoder: Encoder, report: Report) -> Dataset:
     recipe = loaded.recipe
-    dataset = load_dataset(
+    return load_dataset(
         rows.train,
-        Tokenizer(tokenizer, max_length=longest_row(loaded, base)),
+        encoder,
         evaluation=rows.evaluation,
         split=recipe.evaluation.split if recipe.evaluation else None,
         seed=recipe.seed,
+        report=report,
     )
-    if recipe.evaluation and recipe.evaluation.answers:
-        metric = recipe.evaluation.answers.metric
-        problems = [
-            (Where(row.file, row.line), problem)
-            for row in dataset.evaluation
-            if (problem := expectation_problem(metric, row.example.answer))
-        ]
-        if problems:
-            hint = "mend the rows, or compare with `evaluation.answers: exact_match`"
-            raise PlanError.from_problems(row_problems(problems, hint))
-    return dataset
+
+
+def _check_expected_answers(
+    loaded: LoadedRecipe, dataset: Dataset, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    evaluation, rows = loaded.recipe.evaluation, dataset.evaluation
+    if not (evaluation and evaluation.answers and loaded.recipe.task.generates):
+        return
+    metric, labels = evaluation.answers.metric, evaluation.answers.labels or ()
+    stops = stop_tokens(tokenizer, read_template(tokenizer)).values()
+    problems: list[tuple[Where, str]] = []
+    for row, example in zip(rows, rows.examples(), strict=True):
+        expected = expected_answer(row, example, tokenizer, stops)
+        if problem := expectation_problem(metric, expected, labels):
+            problems.append((Where(row.file, row.line), problem))
+    if problems:
+        hint = "mend the rows, or compare with `evaluation.answers: exact_match`"
+        raise PlanError.from_problems(row_problems(problems, hint))

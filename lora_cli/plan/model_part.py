@@ -32,6 +32,11 @@ def resolve_model(inputs: Inputs, reasons: Reasons) -> ModelPlan:
     reasons.take("model", "revision", value=source.revision or None, measured=pinned)
     reasons.take("model", "dtype", value=dtype, measured=why_dtype)
     reasons.take("model", "attention", value=attention, measured=why_attention)
+    reasons.take(
+        "model", "chat_template", value=section.chat_template, default="the tokenizer's own"
+    )
+    stops = ", ".join(f"{text} ({n})" for text, n in inputs.facts.stop_tokens.items()) or None
+    reasons.note("model.stop_tokens", stops, "of the chat template and the tokenizer")
     reasons.take("model", "trust_remote_code", value=section.trust_remote_code)
     reasons.take("model", "allow_pickle", value=section.allow_pickle)
     return ModelPlan(
@@ -47,8 +52,12 @@ def resolve_model(inputs: Inputs, reasons: Reasons) -> ModelPlan:
         context_length=base.context_length,
         tied_embeddings=base.tied_embeddings,
         heads=base.heads,
+        new_heads=base.new_heads,
+        padding_token=inputs.facts.padding_token,
         tokenizer_sha256=inputs.facts.tokenizer_sha256,
         chat_template_sha256=inputs.facts.chat_template_sha256,
+        chat_template=inputs.facts.chat_template,
+        stop_tokens=inputs.facts.stop_tokens,
         dtype=dtype,
         attention=attention,
         trust_remote_code=section.trust_remote_code,
@@ -98,7 +107,7 @@ def resolve_adapter(
         if name == "target_modules":
             reasons.take("adapter", name, value=", ".join(matched.peft_names))
         else:
-            filled_in = f"{spec.variant}'s default" if getattr(asked, name) is None else "default"
+            filled_in = _default_of(inputs, name, getattr(asked, name))
             reasons.take("adapter", name, value=as_written(name, value), default=filled_in)
     if isinstance(spec, LowRankSpec):
         names = (*(each.name for each in matched.modules), *spec.target_parameters)
@@ -117,6 +126,13 @@ def resolve_adapter(
         peft_names=matched.peft_names,
         trainable_parameters=trainable,
     )
+
+
+def _default_of(inputs: Inputs, field: str, asked: object) -> str:
+    """Return why a field of the adapter has its value, where the recipe does not say it."""
+    if field == "modules_to_save" and inputs.facts.base.new_heads:
+        return "the task's own head"
+    return f"{inputs.recipe.adapter.variant}'s default" if asked is None else "default"
 
 
 def _frozen(spec: AdapterSpec, setting: Setting, optimizer: OptimizerSpec) -> int:

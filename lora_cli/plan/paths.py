@@ -1,20 +1,21 @@
-"""Names of data in a recipe → local files, looked for from the recipe's folder."""
+"""The data sets of a recipe → their files, and how each is read."""
 
 from __future__ import annotations
 
-import difflib
-import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lora_cli.data.source import RowSource
-from lora_cli.errors import PlanError, Problem, Where
+from lora_cli.errors import LoraCliError, PlanError, Problem, Where
+from lora_cli.formats import Example
 from lora_cli.plan.data_part import evaluation_section
+from lora_cli.plan.find_rows import RowsName, find_rows, is_file_name
+from lora_cli.plan.format_places import format_places
 from lora_cli.recipe.load import LoadedRecipe
-from lora_cli.recipe.schema import DatasetSection
-
-SUFFIXES = (".jsonl", ".ndjson", ".json")
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+from lora_cli.recipe.schema import DatasetSection, Recipe
+from lora_cli.recipe.source import KeyPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,89 +33,95 @@ def row_sources(loaded: LoadedRecipe) -> RowSources:
         PlanError: with every file that is not there.
     """
     recipe, problems = loaded.recipe, list[Problem]()
-    sections = [(section, _place(loaded, n)) for n, section in enumerate(recipe.dataset)]
-    if recipe.evaluation and recipe.evaluation.path is not None:
-        like = evaluation_section(recipe.dataset)
-        section = like.model_copy(update={"path": recipe.evaluation.path, "split": None})
-        sections.append((section, loaded.source.of_value(("evaluation", "path"))))
+    sections = [(section, _path_key(loaded, n)) for n, section in enumerate(recipe.dataset)]
+    apart = _evaluation(recipe)
     sources = []
-    for section, where in sections:
+    for number, (section, key) in enumerate([*sections, *([apart] if apart else [])]):
         try:
-            file = find_rows(section.path, section.split, loaded.path.parent, where)
-            sources.append(_row_source(file, section))
-        except PlanError as error:
+            files = _files(loaded, section, key)
+            places = format_places(loaded, number if number < len(sections) else 0)
+            sources.append(_row_source(files, section, places, recipe.task.kinds))
+        except LoraCliError as error:
             problems += error.problems
     if problems:
         raise PlanError.from_problems(problems)
-    count = len(recipe.dataset)
-    return RowSources(tuple(sources[:count]), sources[count] if sources[count:] else None)
+    found = RowSources(tuple(sources[: len(sections)]), sources[-1] if apart else None)
+    if apart and not all(map(is_file_name, apart[0].path)):
+        _check_apart(found, loaded.source.of_value(apart[1]))
+    return found
 
 
-def _place(loaded: LoadedRecipe, index: int) -> Where:
+def _evaluation(recipe: Recipe) -> tuple[DatasetSection, KeyPath] | None:
+    """Return the data set of the evaluation rows and where it is named, if it is one of its own."""
+    section, like = recipe.evaluation, evaluation_section(recipe.dataset)
+    if section is None or (section.path is None and section.split_name is None):
+        return None
+    path = like.path if section.path is None else (section.path,)
+    subset = like.subset if path == like.path else None
+    named = {"path": path, "split": section.split_name, "subset": subset}
+    key = "split_name" if section.path is None else "path"
+    return like.model_copy(update=named), ("evaluation", key)
+
+
+def _check_apart(found: RowSources, where: Where) -> None:
+    """Raise if a folder or a data set of the hub means for evaluation what is trained on.
+
+    Raises:
+        PlanError: it does.
+    """
+    assert found.evaluation is not None, "there are rows of their own"
+    trained = {file for source in found.train for file in source.files}
+    if trained.issuperset(found.evaluation.files):
+        names = ", ".join(file.name for file in found.evaluation.files[:3])
+        message = f"the rows to evaluate on are those that are trained on: {names}"
+        raise PlanError(message, where, "name another split, with `evaluation.split_name`")
+
+
+def _path_key(loaded: LoadedRecipe, index: int) -> KeyPath:
     """Return where the recipe names a data set: in a list, or alone."""
     listed = loaded.source.wrote(("dataset", index))
-    return loaded.source.of_value(("dataset", index, "path") if listed else ("dataset", "path"))
+    return ("dataset", index, "path") if listed else ("dataset", "path")
 
 
-def _row_source(file: Path, section: DatasetSection) -> RowSource:
+def _files(loaded: LoadedRecipe, section: DatasetSection, key: KeyPath) -> tuple[Path, ...]:
+    """Return the files of a section, in the order of its names; each once.
+
+    Raises:
+        PlanError: with every name that leads nowhere, or a file that is there twice.
+    """
+    files, problems = list[Path](), list[Problem]()
+    for number, text in enumerate(section.path):
+        where = loaded.source.of_value((*key, number) if len(section.path) > 1 else key)
+        try:
+            name = RowsName(text, section.split, section.subset)
+            files += find_rows(name, loaded.path.parent, where)
+        except LoraCliError as error:
+            problems += error.problems
+    twice = [file for file, count in Counter(files).items() if count > 1]
+    if twice:
+        message = f"`{twice[0].name}` is named twice: its rows would count double"
+        hint = "name it once; `weight` says how often a source is seen"
+        problems.append(Problem(loaded.source.of_value(key), message, hint))
+    if problems:
+        raise PlanError.from_problems(problems)
+    return tuple(files)
+
+
+def _row_source(
+    files: tuple[Path, ...],
+    section: DatasetSection,
+    places: Mapping[str, Where],
+    kinds: tuple[type[Example], ...],
+) -> RowSource:
     return RowSource(
-        file=file,
+        files=files,
         format=section.format,
         max_rows=section.max_rows,
         system_prompt=section.system_prompt,
         on_bad_row=section.on_bad_row,
+        names=section.column_names,
+        columns=section.renamed_columns,
+        template=section.template_parts,
+        kinds=kinds,
+        places=places,
     )
-
-
-def find_rows(name: str, split: str | None, base_dir: Path, where: Where) -> Path:
-    """Return the file of rows that `name` (a file, or a folder with a `split`) means.
-
-    Raises:
-        PlanError: it is not there, or is no file of rows.
-    """
-    if "://" in name:
-        message = f"`{name[:200]}` is an address: this version reads local JSONL files"
-        raise PlanError(message, where, "download it, and name the file")
-    try:
-        path = (base_dir / Path(name).expanduser()).resolve()
-        if path.is_dir():
-            return _rows_in_folder(path, name, split, where)
-        return _rows(path, name, split, where)
-    except (OSError, RuntimeError, ValueError) as error:
-        # no permission, a name too long for any file system, a `~user` that does not exist
-        reason = getattr(error, "strerror", None) or str(error)
-        raise PlanError(f"`{name[:200]}` cannot be opened: {reason}", where) from error
-
-
-def _rows_in_folder(path: Path, name: str, split: str | None, where: Where) -> Path:
-    inside = path / f"{split or 'train'}.jsonl"
-    if inside.is_file():
-        return inside
-    held = ", ".join(sorted(p.stem for p in path.glob("*.jsonl"))) or "none"
-    message = f"`{name}` holds no {inside.name}"
-    raise PlanError(message, where, f"splits it has: {held}; name one with `split`")
-
-
-def _rows(path: Path, name: str, split: str | None, where: Where) -> Path:
-    if not path.is_file():
-        raise PlanError(f"there is no file {path}", where, _instead(path, name))
-    if split is not None:
-        message = f"`{path.name}` is a file: it has no split `{split}`"
-        raise PlanError(message, where, "remove `split`, or name the folder")
-    if path.suffix not in SUFFIXES:
-        message = f"`{path.name}` is not JSONL: this version reads one JSON mapping a line"
-        raise PlanError(message, where, "convert it to .jsonl")
-    return path
-
-
-def _instead(path: Path, name: str) -> str:
-    """Return what to do about a file that is not there."""
-    if not path.parent.is_dir():
-        hint = f"there is no folder {path.parent} either; paths are relative to the recipe"
-        if HUB_ID.fullmatch(name) and path.suffix not in SUFFIXES:
-            fetch = f"`hf download --repo-type dataset {name}`"
-            return f"{hint}; a data set of the hub is downloaded first, with {fetch}"
-        return hint
-    names = [entry.name for entry in path.parent.iterdir()]
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"did you mean `{near[0]}`?" if near else "paths are relative to the recipe's folder"

@@ -64,4 +64,5 @@ def _shown(value: object) -> str:
         return f"{value:.10g}"
     if isinstance(value, int):
         return f"{value:,}"
-    return "none" if value is None else str(value)
+    # a line end would break the tables that decisions stand in
+    return "none" if value is None else str(value).replace("\n", "\\n")

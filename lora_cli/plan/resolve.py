@@ -12,6 +12,7 @@ from lora_cli.plan.reasons import Reasons
 from lora_cli.plan.rules import find_problems
 from lora_cli.plan.run_plan import DevicePlan, RunPlan
 from lora_cli.plan.schedule_part import resolve_optimizer, resolve_schedule
+from lora_cli.plan.task_part import resolve_task
 from lora_cli.recipe.load import LoadedRecipe
 
 
@@ -31,6 +32,7 @@ def resolve_plan(loaded: LoadedRecipe, facts: Facts) -> RunPlan:
 
 def _plan(inputs: Inputs, reasons: Reasons) -> RunPlan:
     recipe, facts = inputs.recipe, inputs.facts
+    task = resolve_task(inputs, reasons)
     model = resolve_model(inputs, reasons)
     schedule = resolve_schedule(inputs, reasons)
     optimizer = resolve_optimizer(inputs, schedule.learning_rate, reasons)
@@ -42,6 +44,7 @@ def _plan(inputs: Inputs, reasons: Reasons) -> RunPlan:
     reasons.take("seed", value=recipe.seed)
     reasons.take("output", "dir", value=facts.run_dir, default="default: runs/<recipe name>")
     return RunPlan(
+        task=task,
         model=model,
         adapter=adapter,
         quantization=quantization,

@@ -11,11 +11,15 @@ from collections.abc import Iterator
 from lora_cli.adapters.prefix_tuning import PrefixTuning
 from lora_cli.adapters.prompt import PromptSpec
 from lora_cli.errors import Problem, Where
+from lora_cli.formats import Conversation, build_format
 from lora_cli.plan.adapter_rules import ADAPTER_RULES
+from lora_cli.plan.batch_rules import BATCH_RULES
+from lora_cli.plan.chat_rules import CHAT_RULES
 from lora_cli.plan.component_rules import COMPONENT_RULES
 from lora_cli.plan.inputs import Inputs
 from lora_cli.plan.model_part import adapter_setting
 from lora_cli.plan.run_plan import RunPlan
+from lora_cli.plan.task_rules import TASK_RULES
 
 
 def find_problems(plan: RunPlan, inputs: Inputs) -> list[Problem]:
@@ -115,7 +119,8 @@ def _checkpointed_prefix(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
 
 def _system_prompt(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
     for index, source in enumerate(plan.data.sources):
-        if source.system_prompt is not None and source.format != "messages":
+        kind = build_format(source.format, template=source.template).kind
+        if source.system_prompt is not None and kind is not Conversation:
             where = inputs.source.of_value(("dataset", index, "system_prompt"))
             message = f"a system prompt is for conversations, but the rows are {source.format}"
             yield Problem(where, message, "remove it, or write it into the prompts")
@@ -149,6 +154,9 @@ _RULES = (
     _adapter_fits,
     _checkpointed_prefix,
     *ADAPTER_RULES,
+    *BATCH_RULES,
+    *CHAT_RULES,
+    *TASK_RULES,
     _system_prompt,
     _processes,
 )

@@ -14,8 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from lora_cli.adapters import AdapterSpec
 from lora_cli.facts.dataset import TokenFacts
 from lora_cli.files import sha256_of_text
+from lora_cli.formats import NamedFormat
 from lora_cli.optimizers import OptimizerSpec
 from lora_cli.quantization import QuantizationSpec
+from lora_cli.tasks import TaskSpec
+from lora_cli.tasks.answers import AnswerMetric
+from lora_cli.tasks.masking import Masking
 
 DType = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
@@ -52,8 +56,16 @@ class ModelPlan(PlanPart):
     context_length: int | None
     tied_embeddings: bool
     heads: tuple[str, ...]
+    new_heads: tuple[str, ...]
+    """Modules that the task puts on the model."""
+    padding_token: int
     tokenizer_sha256: str
     chat_template_sha256: str | None
+    chat_template: str | None
+    """The template in place of the tokenizer's own; None: its own, if it has one."""
+    stop_tokens: dict[str, int]
+    """What ends an answer: the token that the chat template ends a turn with, and the
+    tokenizer's own end."""
     dtype: DType
     attention: Attention
     trust_remote_code: bool
@@ -69,19 +81,35 @@ class AdapterPlan(PlanPart):
     trainable_parameters: int
 
 
-class SourcePlan(PlanPart):
-    """One file of rows."""
+class FilePlan(PlanPart):
+    """A file of rows and its content."""
 
     file: Annotated[str, Field(json_schema_extra=PLACE)]
     sha256: str
-    format: Literal["messages", "prompt_completion"]
+
+
+class SourcePlan(PlanPart):
+    """One source of rows: one file or more, read in this order."""
+
+    files: tuple[FilePlan, ...]
+    format: NamedFormat
+    columns: dict[str, str] | tuple[str, ...]
+    template: dict[str, str]
     max_rows: int | None
     system_prompt: str | None
     on_bad_row: Literal["error", "skip"]
+    weight: float | None
     rows: int
     kept: int
-    dropped: tuple[str, ...]
-    """`line: reason` of each row that is not used."""
+    dropped: Annotated[tuple[str, ...], Field(json_schema_extra=PLACE)]
+    """`line: reason` of the first rows that are not used; before it the file, if they are many."""
+    dropped_by_reason: dict[str, int]
+    """All rows that are not used, counted; figures within a reason are left out."""
+
+    @property
+    def dropped_rows(self) -> int:
+        """Return how many rows are not used."""
+        return self.rows - self.kept
 
 
 class DataPlan(PlanPart):
@@ -89,13 +117,15 @@ class DataPlan(PlanPart):
 
     sources: tuple[SourcePlan, ...]
     max_length: int
+    masking: Masking
     train: TokenFacts
 
 
 class AnswersPlan(PlanPart):
     """Generated answers to compare."""
 
-    metric: Literal["exact_match", "json_fields"]
+    metric: AnswerMetric
+    labels: tuple[str, ...] | None
     max_new_tokens: int
     batch_size: int
 
@@ -118,6 +148,10 @@ class SchedulePlan(PlanPart):
     steps: int
     epochs: float
     steps_per_epoch: int
+    batching: Literal["random", "length_grouped", "packed"]
+    sampling_temperature: float | None
+    units_per_epoch: int
+    """Rows, or packs of rows."""
     batch_size: int
     gradient_accumulation_steps: int
     processes: int
@@ -144,6 +178,7 @@ class RunPlan(PlanPart):
     """Everything a run does."""
 
     version: Literal[1] = 1
+    task: TaskSpec
     model: ModelPlan
     adapter: AdapterPlan
     quantization: QuantizationSpec

@@ -8,6 +8,7 @@ from lora_cli.adapters.qlora import Qlora
 from lora_cli.optimizers import OptimizerSpec
 from lora_cli.optimizers.adamw import AdamW
 from lora_cli.optimizers.bitsandbytes import BitsAndBytesAdamW
+from lora_cli.plan.batches import note_units
 from lora_cli.plan.inputs import Inputs
 from lora_cli.plan.reasons import Reasons
 from lora_cli.plan.run_plan import SchedulePlan
@@ -16,6 +17,8 @@ from lora_cli.words import counted
 
 DEFAULT_EPOCHS = 3.0
 TAKEN_AS_WRITTEN = (
+    "batching",
+    "sampling_temperature",
     "batch_size",
     "gradient_accumulation_steps",
     "scheduler",
@@ -29,10 +32,10 @@ TAKEN_AS_WRITTEN = (
 
 def resolve_schedule(inputs: Inputs, reasons: Reasons) -> SchedulePlan:
     """Return how many steps of how many rows are taken, and how."""
-    training, train = inputs.recipe.training, inputs.facts.dataset.train
+    training, units = inputs.recipe.training, inputs.facts.units
     processes = inputs.facts.machine.processes
-    rows_per_step = training.batch_size * training.gradient_accumulation_steps * processes
-    steps_per_epoch = math.ceil(train.rows / rows_per_step)
+    units_per_step = training.batch_size * training.gradient_accumulation_steps * processes
+    steps_per_epoch = math.ceil(units.per_epoch / units_per_step)
     steps, epochs = _length(training, steps_per_epoch, reasons)
     # a step of warm-up begins at a rate of 0: one step at least is to learn something
     warmup = min(math.ceil(steps * training.warmup_ratio), steps - 1)
@@ -41,13 +44,18 @@ def resolve_schedule(inputs: Inputs, reasons: Reasons) -> SchedulePlan:
     reasons.note(
         "training.warmup_steps", warmup, "warmup_ratio of the steps, rounded up; less than all"
     )
-    reasons.note("training.rows_per_step", rows_per_step, "batch × accumulation × processes")
+    what = "rows" if units.packs is None else "packs"
+    reasons.note(f"training.{what}_per_step", units_per_step, "batch × accumulation × processes")
+    note_units(inputs, reasons)
     return SchedulePlan(
         steps=steps,
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
+        units_per_epoch=units.per_epoch,
         processes=processes,
-        tokens_per_step=round(train.total / train.rows * min(rows_per_step, train.rows)),
+        tokens_per_step=round(
+            units.tokens_per_epoch / units.per_epoch * min(units_per_step, units.per_epoch)
+        ),
         learning_rate=learning_rate,
         warmup_steps=warmup,
         **{name: getattr(training, name) for name in TAKEN_AS_WRITTEN},

@@ -11,6 +11,7 @@ from typing import Any
 
 from lora_cli.errors import Problem
 from lora_cli.recipe.fields import field_at
+from lora_cli.recipe.format_checks import check_formats
 from lora_cli.recipe.scalars import DISPUTED_BOOLEANS
 from lora_cli.recipe.source import Source
 from lora_cli.recipe.wording import kind, shown
@@ -35,13 +36,37 @@ def _evaluation_rows(values: Mapping[str, Any], source: Source) -> Iterator[Prob
     evaluation = values.get("evaluation")
     if not isinstance(evaluation, dict):
         return
-    if evaluation.keys().isdisjoint(("split", "path")):
+    if evaluation.keys().isdisjoint(("split", "path", "split_name")):
         message = "`evaluation` does not say on which rows"
-        hint = "add `split: 0.1` (a share of the data) or `path: FILE.jsonl`"
+        hint = "add `split: 0.1` (a share of the data), `path: FILE.jsonl` or `split_name: test`"
         yield Problem(source.of_key(("evaluation",)), message, hint)
-    if {"split", "path"} <= evaluation.keys():
-        message = "`evaluation.split` and `evaluation.path` both name the rows"
+    other = next((field for field in ("path", "split_name") if field in evaluation), None)
+    if other and "split" in evaluation:
+        message = f"`evaluation.split` and `evaluation.{other}` both name the rows"
         yield Problem(source.of_key(("evaluation", "split")), message, "keep one of the two")
+
+
+def _mixing(values: Mapping[str, Any], source: Source) -> Iterator[Problem]:
+    """Weights and a temperature each say how sources are mixed: of several, and one of the two."""
+    datasets = values.get("dataset")
+    several = datasets if isinstance(datasets, list) else [datasets]
+    weighted = [i for i, each in enumerate(several) if isinstance(each, dict) and "weight" in each]
+    by_temperature = "sampling_temperature" in _section(values, "training")
+    item = ("dataset", weighted[0]) if isinstance(datasets, list) and weighted else ("dataset",)
+    at_weight = source.of_key((*item, "weight")) if weighted else None
+    at_temperature = source.of_key(("training", "sampling_temperature"))
+    mixed = [(at_weight, "a weight")] if at_weight else []
+    mixed += [(at_temperature, "a sampling temperature")] if by_temperature else []
+    if len(several) == 1:
+        for where, what in mixed:
+            yield Problem(where, f"{what} mixes several sources, and there is one", "remove it")
+    elif at_weight and by_temperature:
+        message = "weights and `training.sampling_temperature` both say how sources are mixed"
+        yield Problem(at_temperature, message, "keep one of the two")
+    elif at_weight and len(weighted) < len(several):
+        first = next(i for i in range(len(several)) if i not in weighted)
+        message = f"`dataset[{first}]` has no weight, and others have one"
+        yield Problem(at_weight, message, "give every source a weight, or none")
 
 
 def _regular_expressions(values: Mapping[str, Any], source: Source) -> Iterator[Problem]:
@@ -100,7 +125,9 @@ def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 _CHECKS = (
     _epochs_or_steps,
     _evaluation_rows,
+    _mixing,
     _regular_expressions,
     _split_of_a_file,
     _disputed_booleans,
+    check_formats,
 )

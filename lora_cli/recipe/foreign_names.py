@@ -28,6 +28,10 @@ FOREIGN_NAMES = _by_word({
         "flash_attention use_flash_attention_2 use_flash_attention use_flash_attn",
     "model.attention: sdpa": "sdp_attention use_sdpa",
     "model.attention: eager": "eager_attention",
+    "model.chat_template": ".template chat_template_jinja chat_template_path chat_template_name",
+    "task.name": "task_type task.type task.kind",
+    "task.labels": "label_names label_list id2label num_labels classes task.classes",
+    "task.problem": "problem_type task.problem_type",
     "adapter: {variant: lora, rank: 8}": "peft peft_config lora lora_config lora_parameters",
     "adapter.variant": """adapter_type finetuning_type fine_tune_type peft_type peft_method
         tuner_type train_type sft_type tuner
@@ -76,11 +80,27 @@ FOREIGN_NAMES = _by_word({
         data_dir dataset_path dataset_dir dataset_name json_path source file_name jsonl
         dataset.name dataset.file dataset.files dataset.data dataset.train""",
     "dataset.split": "dataset_train_split train_on_split train_split",
+    "dataset.subset": "dataset_config dataset_config_name dataset_subset dataset.config",
     "dataset.format": "type ds_type formatting data_format dataset_type dataset_format",
+    "dataset.columns": "column_map column_mapping columns_mapping fields",
+    "dataset.columns: {text: NAME}": "dataset_text_field text_field text_feature text_column field",
+    "dataset.columns: {messages: NAME}":
+        "field_messages messages_key messages_field messages_column conversation_column",
+    "dataset.columns: {prompt: NAME}": "prompt_feature prompt_key prompt_field prompt_column",
+    "dataset.columns: {completion: NAME}": """completion_feature completion_key completion_field
+        completion_column response_field""",
+    "dataset.columns: {instruction: NAME}": "field_instruction",
+    "dataset.columns: {input: NAME}": "field_input",
+    "dataset.columns: {output: NAME}": "field_output",
+    "dataset.columns: {system: NAME}": "field_system",
+    "dataset.columns: {tools: NAME}": "field_tools",
+    "dataset.columns: {label: NAME}": "label_column label_column_name label_field",
+    "dataset.template": "prompt_template prompt_style instruction_template template_string",
     "dataset.max_rows": """max_samples max_train_samples num_samples train_dataset_sample
         max_examples limit""",
     "dataset.system_prompt":
-        "system default_system system_message default_system_message default_system_prompt",
+        """.system dataset.system default_system system_message default_system_message
+        default_system_prompt""",
     "dataset.on_bad_row": "strict skip_invalid",
     "training": "trainer training_args training_arguments sft_config hyperparameters",
     "training.epochs": "num_epochs num_train_epochs n_epochs max_epochs epoch",
@@ -98,6 +118,16 @@ FOREIGN_NAMES = _by_word({
     "training.max_length": """sequence_len cutoff_len max_seq_length max_seq_len seq_len seq_length
         model_max_length max_sequence_length context_length
         training.block_size dataset.block_size""",
+    "training.loss_on": """train_on_inputs train_on_prompt mask_prompt completion_only_loss
+        assistant_only_loss train_on_responses_only roles_to_train train_on_turn""",
+    "training.loss_on: last_turn": "mask_history",
+    "training.truncation": "truncation_strategy truncation_side excess_length_strategy",
+    "training.batching: packed": """packing sample_packing neat_packing padding_free
+        use_packing pack_sequences dataset_packed training.pack""",
+    "training.batching: length_grouped": "group_by_length length_grouped_sampling",
+    "dataset.weight": """interleave_probs probabilities mixing_weights dataset_weights
+        interleave_probabilities sampling_weight dataset.probability dataset.ratio dataset.share""",
+    "training.sampling_temperature": "sampling_alpha mixing_temperature",
     "training.gradient_checkpointing": """use_gradient_checkpointing grad_checkpoint
         enable_activation_checkpointing activation_checkpointing""",
     "training.max_gradient_norm": """max_grad_norm max_norm clip_grad_norm clip_grad grad_clip
@@ -118,9 +148,10 @@ FOREIGN_NAMES = _by_word({
         eval_ratio test_size validation_split split_dataset_ratio
         evaluation.size evaluation.ratio evaluation.fraction evaluation.share""",
     "evaluation.path": """test_datasets eval_dataset val_dataset test_dataset eval_file eval_path
-        eval_data val_file valid_file validation_file test_file dataset_test_split
+        eval_data val_file valid_file validation_file test_file
         evaluation.dataset evaluation.file evaluation.data evaluation.rows dataset.test
         dataset.eval dataset.evaluation dataset.val dataset.valid dataset.validation""",
+    "evaluation.split_name": "dataset_test_split eval_split_name test_split",
     "evaluation.every_steps": """eval_steps evals_per_epoch eval_interval eval_every eval_freq
         steps_per_eval evaluation_steps val_check_interval run_val_every_n_steps interval""",
     "evaluation.batch_size": "eval_batch_size per_device_eval_batch_size val_batch_size",
@@ -138,21 +169,23 @@ FOREIGN_NAMES = _by_word({
 """Another tool's key → ours, or ours and its value; with a dot, in that section only."""
 
 NOTES = _by_word({
-    "packing is not part of this version: rows are padded to the longest of a batch":
-        "packing sample_packing eval_sample_packing neat_packing pad_to_sequence_len",
+    "evaluation rows are padded and sorted by length: their loss is the same as packed":
+        "eval_packing eval_sample_packing",
+    "packs are best-fit decreasing, and hardly padded: there is nothing to choose":
+        "packing_strategy pad_to_sequence_len sample_packing_bin_size sample_packing_group_size",
+    "`dataset.weight` or `training.sampling_temperature` mixes sources; else each row comes once":
+        "mix_strategy stopping_strategy curriculum_sampling",
     "every step is written to metrics.jsonl in the run directory":
         """report_to logging_steps logging_strategy logging_first_step log_every_n_steps
         log_interval steps_per_report metric_logger logger_name plot_loss""",
-    "the tokenizer's own chat template is used": "template chat_template chat_template_jinja",
     "the model's own tokenizer is used as it is": """tokenizer tokenizer_name tokenizer_type
         tokenizer_config special_tokens add_eos_token pad_token tokenizer_path""",
     "the class is read from the model's own configuration": "model_type architecture",
-    "only completions and assistant turns are trained on": """train_on_inputs mask_prompt
-        completion_only_loss assistant_only_loss train_on_responses_only roles_to_train""",
-    "the columns are `messages`, or `prompt` and `completion`": """columns column_map
-        dataset_text_field field field_messages field_instruction field_output messages_key
-        prompt_feature completion_feature text_feature""",
-    "a recipe is supervised fine-tuning: leave it out": "stage rl rlhf_type task task_type",
+    "a turn is `role` and `content` (messages) or `from` and `value` (sharegpt); others cannot be "
+    "renamed": """message_property_mappings message_field_role message_field_content tags
+        role_tag content_tag user_tag assistant_tag role_key content_key""",
+    "roles have their names: system, developer, user, assistant, tool": "roles",
+    "a recipe is supervised fine-tuning: leave it out": "stage rl rlhf_type",
     "`loracli train` trains: leave it out, and write settings under `training`": "do_train train",
     "`training.warmup_ratio` is this as a share of all steps, between 0 and 1":
         "warmup_steps num_warmup_steps lr_warmup_steps warmup_iters warmup",

@@ -37,7 +37,15 @@ FOREIGN_VALUES: Mapping[str, Mapping[str, str]] = {
     "dataset.format": {
         "messages": """chat chatml chat_template conversation conversations openai
             conversational chat_ml""",
-        "prompt_completion": "completion completions input_output instruction",
+        "sharegpt": "vicuna share_gpt",
+        "alpaca": "instruction instruct instruction_tuning alpaca_chat",
+        "prompt_completion": "completions input_output prompt_response",
+        "question_answer_context": "qa question_answer squad gsm8k context_qa",
+        "text": "raw pretrain pretraining pt plain plain_text language_modeling cpt",
+        "template": "jinja jinja2 user_defined custom",
+        "labelled_text": "classification labeled_text text_classification sentiment glue sst2 nli",
+        "labelled_tokens": "ner tagging labeled_tokens token_classification conll conll2003 pos",
+        "source_target": "translation summarization summarisation seq2seq text2text",
     },
     "training.scheduler": {
         "constant": "constant_with_warmup none",
@@ -51,7 +59,19 @@ FOREIGN_VALUES: Mapping[str, Mapping[str, str]] = {
         "paged_adamw_8bit": "pagedadamw8bit bnb.optim.pagedadamw8bit",
         "lora_fa": "lorafa",
     },
-    "evaluation.answers.metric": {"exact_match": "accuracy em exact match", "json_fields": "json"},
+    "evaluation.answers.metric": {
+        "exact_match": "accuracy em exact match",
+        "json_fields": "json",
+        "rouge_l": "rouge rougel rouge-l",
+        "label_words": "f1 verbalizer label labels",
+    },
+    "task.name": {
+        "causal_lm": "sft clm pretrain text-generation language-modeling",
+        "sequence_classification": """seq_cls text-classification classification regression
+            sentiment-analysis""",
+        "token_classification": "token_cls ner token-classification",
+        "seq2seq_lm": "seq_2_seq_lm seq2seq text2text-generation summarization translation",
+    },
 }
 """Key → our value → other tools' words for it, or for what comes nearest."""
 
@@ -65,11 +85,13 @@ VALUE_NOTES: Mapping[str, Mapping[str, str]] = {
     },
     "model.attention": {"not part of this version": "flash_attention_3 xformers flex"},
     "dataset.format": {
-        "rewrite the rows as `messages`, or as `prompt` and `completion`":
-            "alpaca sharegpt text instruct dpo raw",
+        "`completion` is two formats: `prompt_completion` of two columns, `text` of one":
+            "completion",
+        "pairs to prefer are not part of this version":
+            "dpo orpo kto rm reward preference rlhf ranking",
     },
     "evaluation.answers.metric": {
-        "not part of this version": "rouge bleu f1",
+        "not part of this version": "bleu meteor bertscore",
         "every evaluation measures it: leave the line out": "loss perplexity",
         "leave the line out for none": "none false no off",
     },

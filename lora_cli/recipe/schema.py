@@ -8,17 +8,45 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from lora_cli.adapters import AdapterSpec
 from lora_cli.formats import FormatName
+from lora_cli.formats.template import TemplateSection
 from lora_cli.optimizers import OptimizerSpec
 from lora_cli.quantization import QuantizationSpec
 from lora_cli.section import Section
+from lora_cli.tasks import TaskSpec
+from lora_cli.tasks.answers import AnswerMetric
+from lora_cli.tasks.causal_lm import CausalLm
+from lora_cli.tasks.masking import LossOn, Reasoning, Truncation
 
 Text = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
+
+
+def _column_form(value: Any) -> str:
+    return "names" if isinstance(value, list | tuple) else "mapping"
+
+
+ColumnNames = Annotated[
+    Annotated[dict[Text, Text], Tag("mapping")]
+    | Annotated[tuple[Text, ...], Field(strict=False, min_length=1), Tag("names")],
+    Discriminator(_column_form),
+]
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Texts = Annotated[list[Text], Field(min_length=1)]
+Paths = Annotated[
+    tuple[Text, ...],
+    Field(strict=False, min_length=1),
+    BeforeValidator(_as_list, json_schema_input_type=Text | Texts),
+]
 
 
 class ModelSection(Section):
@@ -27,13 +55,18 @@ class ModelSection(Section):
     main_field = "name"
 
     name: Text
-    """A hub id, a local folder, a `.gguf` file, or `package://module/file.gguf`."""
+    """A hub id, a local folder, a `.gguf` file, or one of the two inside an installed Python
+    package: `package://module/file.gguf`."""
     revision: Text | None = None
     """Branch, tag or commit on the hub. Left out: `main`, pinned to its commit in the plan."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the frozen base; the adapter is always float32. `auto`: the best here."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
     """Attention kernel. `auto`: `eager` on a CPU where no row has over 512 tokens, else `sdpa`."""
+    chat_template: Text | None = None
+    """Chat template instead of the tokenizer's own: the name of a built-in one (chatml, llama2,
+    llama3, mistral, gemma, qwen, phi, zephyr, alpaca, vicuna), or a `.jinja` file beside the
+    recipe."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off unless you have read that code."""
     allow_pickle: bool = False
@@ -45,18 +78,45 @@ class DatasetSection(Section):
 
     main_field = "path"
 
-    path: Text
-    """A JSONL file, or a folder of `<split>.jsonl` files; relative to the recipe."""
+    path: Paths
+    """A file, a folder, a pattern (`data/*.jsonl`), or a list of them, relative to the recipe; a
+    data set of the hub (`owner/name`), or an address (`s3://…`)."""
     split: Text | None = None
-    """Which file of a folder; `train` if left out."""
+    """Which part of a folder or of a data set of the hub; `train` if left out."""
+    subset: Text | None = None
+    """Which configuration of a data set of the hub that has several."""
     format: FormatName = "auto"
     """Row format; `auto` tells it from the columns, and the plan says how."""
+    columns: ColumnNames = Field(default_factory=dict)
+    """What the file calls the format's columns: `{prompt: question}`, or `{target: translation.fr}`
+    for a field inside one. A list names the columns of a file that has no header."""
+    template: TemplateSection | None = None
+    """What a row says, written in Jinja with its columns: `{prompt: "Q: {{ question }}",
+    completion: "{{ answer }}"}`, or `user` and `assistant` (and `system`), or `text`."""
     max_rows: PositiveInt | None = None
     """Use the first rows only."""
     system_prompt: Text | None = None
     """System turn for conversations that have none of their own."""
+    weight: float | None = Field(default=None, gt=0)
+    """Share of an epoch that this source makes up, against the weights of the others; left out of
+    all, an epoch is every row once."""
     on_bad_row: Literal["error", "skip"] = "error"
     """What a row that cannot be used does: stop with its line, or be counted and left out."""
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Return the names of the columns of a file without a header; none where it has one."""
+        return self.columns if isinstance(self.columns, tuple) else ()
+
+    @property
+    def renamed_columns(self) -> dict[str, str]:
+        """Return the file's columns by the format's names; none where they name a header."""
+        return self.columns if isinstance(self.columns, dict) else {}
+
+    @property
+    def template_parts(self) -> dict[str, str]:
+        """Return the parts of the template that are written."""
+        return self.template.parts if self.template else {}
 
 
 class TrainingSection(Section):
@@ -76,8 +136,23 @@ class TrainingSection(Section):
     """What the learning rate does after the warm-up."""
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     """Share of the steps over which the learning rate rises from 0."""
+    batching: Literal["random", "length_grouped", "packed"] = "random"
+    """How rows come together: at random, with rows of like length, or several to a sequence of up
+    to `max_length` tokens, where none sees another; a batch is then of packs."""
+    sampling_temperature: float | None = Field(default=None, ge=1)
+    """Mixes several sources: a share of an epoch is as the T-th root of a source's size. 1: as they
+    are; the higher, the more of the small ones."""
     max_length: int = Field(default=1024, ge=8)
     """Tokens kept of a row; what is cut is counted in the plan."""
+    truncation: Truncation = "turns"
+    """What a longer row loses: whole `turns` from its end, or `tokens`, in the middle of an answer
+    too. A row whose first answer does not fit cannot be used with `turns`."""
+    loss_on: LossOn = "assistant"
+    """What is learnt: every answer of the `assistant`, the `last_turn` alone, or `everything`. A
+    turn that says `train` decides for itself; plain text is always learnt whole."""
+    reasoning: Reasoning = "keep"
+    """What an assistant thought before it answered: `keep` it, where the chat template writes it,
+    or `drop` it from the rows."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
@@ -96,8 +171,11 @@ class AnswersSection(Section):
 
     main_field = "metric"
 
-    metric: Literal["exact_match", "json_fields"]
-    """`exact_match`, or `json_fields`: valid-JSON rate and share of fields that are right."""
+    metric: AnswerMetric
+    """`exact_match`; `json_fields`: valid-JSON rate and share of fields that are right; `rouge_l`:
+    words in common; `label_words`: the label that is answered, and the one that is likeliest."""
+    labels: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = None
+    """For `label_words`, the answers that there are: `[Positive, Negative]`."""
     max_new_tokens: PositiveInt = 128
     """Longest answer."""
     batch_size: PositiveInt = 16
@@ -112,7 +190,9 @@ class EvaluationSection(Section):
     split: Fraction | None = None
     """Share of the training rows to keep apart, drawn with the seed."""
     path: Text | None = None
-    """A file of rows instead, in the format of the training data; relative to the recipe."""
+    """Rows of their own instead: a name as in `dataset.path`, read as the first data set is."""
+    split_name: Text | None = None
+    """The split to evaluate on, of `path`, or of the first data set where that is left out."""
     every_steps: PositiveInt | None = None
     """Steps between evaluations; about once an epoch, and at the end, if left out."""
     batch_size: PositiveInt = 16
@@ -135,15 +215,13 @@ class OutputSection(Section):
 Datasets = Annotated[list[DatasetSection], Field(min_length=1)]
 
 
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else [value]
-
-
 class Recipe(Section):
     """A loracli recipe: base model, adapter, data, and how to train."""
 
     model: ModelSection
     """The base model: its name, or a mapping."""
+    task: TaskSpec = Field(default_factory=CausalLm)
+    """What is learnt: `causal_lm` if left out, or a mapping."""
     adapter: AdapterSpec
     """The adapter: its variant, or a mapping."""
     quantization: QuantizationSpec | None = None

@@ -29,6 +29,7 @@ class _Rule(NamedTuple):
     """The place to mend is where the construct began, not where the parser gave up."""
 
 
+_BARE_TEMPLATE = re.compile(r"(?: *(?:- +)?\w+: +)?(\{[{%])")
 _ALIGN = "the keys of one section start in the same column"
 _QUOTE = "put the value in quotes"
 _RULES = (
@@ -96,6 +97,9 @@ def _last_open_bracket(text: str) -> Any:
 
 
 def _line_problem(says: str, lines: list[str], place: Where, start: Any) -> Problem | None:
+    if found := _BARE_TEMPLATE.match("".join(lines[place.line - 1 : place.line])):
+        where = Where(place.file, place.line, found.start(1) + 1)
+        return Problem(where, "a template stands here without quotes", 'write "{{ column }}"')
     if "mapping values" in says:
         return _colon_problem(lines, place)
     if "could not find expected ':'" in says and start:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lora_cli.tasks.causal_lm import Batch, score
+from lora_cli.tasks.task import Task
 
 if TYPE_CHECKING:
     import torch
 
 
 def accumulate_gradients(
+    task: Task,
     model: torch.nn.Module,
-    batch: Batch,
+    batch: Any,
     *,
     scale: float,
     backward: Callable[[torch.Tensor], None],
 ) -> torch.Tensor:
     """Add the gradients of scale · (summed loss) to the model's; return the summed loss, detached.
 
-    With scale = 1 / (supervised tokens of the whole step), the gradients of all micro batches add
+    With scale = 1 / (labels of the whole step), the gradients of all micro batches add
     up to those of the unsplit batch.
     """
-    scored = score(model, batch)
+    scored = task.score(model, batch)
     backward(scored.loss_sum * scale)
     return scored.loss_sum.detach()
 

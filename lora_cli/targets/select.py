@@ -66,11 +66,14 @@ def ends(layer: Layer) -> tuple[int, int]:
 
 
 def saved_modules(spec: TargetedSpec, base: BaseModelFacts) -> tuple[str, ...]:
-    """Return the modules that are trained as a whole; both ends of tied embeddings, or neither."""
+    """Return the modules that are trained as a whole: those named and those that the task puts on.
+
+    Of tied embeddings both ends are, or neither.
+    """
     named = tuple(name for name in base.sizes if is_meant(name, spec.modules_to_save))
     tied = tied_pair(base)
     both = tied if set(named) & set(tied) else ()
-    return tuple(dict.fromkeys((*named, *both)))
+    return tuple(dict.fromkeys((*named, *both, *base.new_heads)))
 
 
 def tied_pair(base: BaseModelFacts) -> tuple[str, ...]:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-AnswerMetric = Literal["exact_match", "json_fields"]
+from lora_cli.tasks.label_words import generated_figures, meant_label
+from lora_cli.tasks.measures import overlap_figures
+
+AnswerMetric = Literal["exact_match", "json_fields", "rouge_l", "label_words"]
+PACKAGES: Mapping[AnswerMetric, tuple[str, str]] = {
+    "rouge_l": ("rouge_score", "rouge-score"),
+    "label_words": ("sklearn", "scikit-learn"),
+}
+"""What a metric needs beside loracli's own: the import's name, and what pip calls it."""
 
 
 def score_answers(
-    metric: AnswerMetric, answers: Sequence[str], expected: Sequence[str]
+    metric: AnswerMetric,
+    answers: Sequence[str],
+    expected: Sequence[str],
+    labels: Sequence[str] = (),
 ) -> dict[str, float]:
     """Return the metric's figures, each a share between 0 and 1.
 
@@ -18,17 +29,26 @@ def score_answers(
     `json_fields`: `valid_json`, answers that are one JSON mapping as a whole; `field_accuracy`,
     fields of the expected mapping that the answer has with an equal value, over all fields of all
     rows (an answer that is no JSON has none right); `exact_match` of whole mappings.
+    `rouge_l`: the longest common run of words, beside `exact_match`.
+    `label_words`: accuracy and macro F1 of the label that an answer begins with, among `labels`.
     """
-    if metric == "exact_match":
-        right = sum(a.strip() == e.strip() for a, e in zip(answers, expected, strict=True))
-        return {"exact_match": right / len(expected)}
-    return _json_fields(answers, expected)
+    if metric == "label_words":
+        return generated_figures(answers, expected, labels)
+    if metric == "json_fields":
+        return _json_fields(answers, expected)
+    right = sum(a.strip() == e.strip() for a, e in zip(answers, expected, strict=True))
+    exact = {"exact_match": right / len(expected)}
+    return exact if metric == "exact_match" else {**overlap_figures(answers, expected), **exact}
 
 
-def expectation_problem(metric: AnswerMetric, expected: str) -> str | None:
+def expectation_problem(
+    metric: AnswerMetric, expected: str, labels: Sequence[str] = ()
+) -> str | None:
     """Return why answers cannot be scored against `expected`, or None if they can."""
     if metric == "json_fields" and not parse_mapping(expected):
         return "the expected answer is not a JSON mapping with fields, as `json_fields` needs"
+    if metric == "label_words" and labels and meant_label(expected, labels) is None:
+        return f"the expected answer is none of the labels {', '.join(labels)}"
     return None
 
 

@@ -9,33 +9,54 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from lora_cli.formats.examples import Conversation, Example, Pair, PlainText
+from lora_cli.tasks.measures import text_figures
+from lora_cli.tasks.task import IGNORED, Measured, Scored, Task, TaskRow, Totals
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-IGNORED = -100
-"""Label of a token that is not predicted."""
+__all__ = ["IGNORED", "Batch", "CausalLm", "Scored", "collate", "log_likelihoods", "score"]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Right-padded rows; all tensors int64 of shape (rows, tokens)."""
+    """Right-padded rows, or one row of documents end to end; all tensors int64, (rows, tokens)."""
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     labels: torch.Tensor
+    positions: torch.Tensor | None = None
+    """Of each token in its document, where documents share a row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What a forward pass says of a batch: of `count` supervised tokens, `correct` are right."""
+class CausalLm(Task):
+    """The next token, where a row is supervised."""
 
-    loss_sum: torch.Tensor
-    count: int
-    correct: torch.Tensor
+    name: Literal["causal_lm"] = "causal_lm"
+    """Text: each supervised token from the ones before it."""
+
+    auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    peft_task: ClassVar[str] = "CAUSAL_LM"
+    kinds: ClassVar[tuple[type[Example], ...]] = (Conversation, Pair, PlainText)
+    generates: ClassVar[bool] = True
+
+    def collate(self, rows: Sequence[TaskRow], *, padding_id: int, device: torch.device) -> Batch:
+        """Return rows as one batch."""
+        pairs = [(row.input_ids, row.labels) for row in rows]
+        return collate(pairs, padding_id=padding_id, device=device)
+
+    def score(self, model: torch.nn.Module, batch: Batch) -> Scored:
+        """Return the summed cross-entropy of the batch's supervised tokens, in float32."""
+        return score(model, batch)
+
+    def measured(self, totals: Totals) -> Measured:
+        """Return perplexity and token accuracy."""
+        return text_figures(totals)
 
 
 def collate(
@@ -63,6 +84,29 @@ def collate(
     return Batch(input_ids.to(device), attention_mask.to(device), labels.to(device))
 
 
+def collate_packed(rows: Sequence[TaskRow], *, device: torch.device) -> Batch:
+    """Return rows as documents end to end in one row, without padding.
+
+    Positions restart with each document: that is what keeps them apart in transformers. The first
+    token of a document is not predicted from the last of the one before.
+    """
+    import numpy as np
+    import torch
+
+    labels = [row.labels.copy() for row in rows]
+    for each in labels:
+        each[0] = IGNORED
+    parts = (
+        np.concatenate([row.input_ids for row in rows]),
+        np.concatenate(labels),
+        np.concatenate([np.arange(row.input_ids.size) for row in rows]),
+    )
+    ids, targets, positions = (
+        torch.from_numpy(part.astype(np.int64)).unsqueeze(0).to(device) for part in parts
+    )
+    return Batch(ids, torch.ones_like(ids), targets, positions)
+
+
 def score(model: torch.nn.Module, batch: Batch) -> Scored:
     """Return the summed cross-entropy of the batch's supervised tokens, in float32.
 
@@ -84,12 +128,29 @@ def score(model: torch.nn.Module, batch: Batch) -> Scored:
     return Scored(loss_sum, int((targets != IGNORED).sum()), correct)
 
 
+def log_likelihoods(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """Return for each row the log-likelihood of its supervised tokens together, in float32."""
+    import torch
+
+    targets = batch.labels[:, 1:]
+    columns = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
+    targets = targets[:, columns]
+    logits = _logits(model, batch, columns).float()
+    chosen = logits.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    each = chosen - torch.logsumexp(logits, dim=-1)
+    return each.where(targets != IGNORED, 0.0).sum(dim=1)
+
+
 def _logits(model: Any, batch: Batch, columns: torch.Tensor) -> torch.Tensor:
     """Return logits of shape (rows, len(columns), vocabulary).
 
     Columns are counted from the end: an adapter may put virtual tokens in front of a row.
     """
-    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    inputs = {"input_ids": batch.input_ids}
+    if batch.positions is None:
+        inputs["attention_mask"] = batch.attention_mask
+    else:  # documents are only told apart where no mask is given
+        inputs["position_ids"] = batch.positions
     columns = columns - batch.input_ids.shape[1]
     logits: torch.Tensor
     if _keeps_logits(model):

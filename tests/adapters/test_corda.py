@@ -15,11 +15,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from lora_cli.adapters import Corda
-from lora_cli.engine.calibration import mean_loss
 from lora_cli.model.evidence import Calibration, mean_inputs
 from lora_cli.model.layers import weight_of
 from lora_cli.tasks.causal_lm import Batch
 from tests.helpers.adapters import TARGETS
+from tests.helpers.families import mean_loss
 from tests.helpers.runs import PLAIN_PEFT
 from tests.helpers.starts import evidence, matrix, peft_pair, product
 

@@ -12,10 +12,9 @@ from peft.tuners.lora.config import LoraGAConfig
 from transformers import AutoModelForCausalLM
 
 from lora_cli.adapters import LoraGa
-from lora_cli.engine.calibration import mean_loss
 from lora_cli.model.evidence import Calibration, mean_gradients
 from lora_cli.model.layers import weight_of
-from tests.helpers.families import FAMILIES, batch
+from tests.helpers.families import FAMILIES, batch, mean_loss
 from tests.helpers.runs import PLAIN_PEFT
 from tests.helpers.settings import setting
 from tests.helpers.starts import evidence, matrix, peft_pair, product, smallest_cosine, with_values

@@ -55,7 +55,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         (RecursionError("it broke"), 3, "unexpected error"),
     ],
 )
-@pytest.mark.parametrize("command", ["plan", "train"])
+@pytest.mark.parametrize("command", ["plan", "preview", "train"])
 def test_an_error_is_an_exit_code(
     command: str,
     error: Exception,
@@ -94,10 +94,10 @@ def test_version(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_command(flag: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(flag) == 0
     text = capsys.readouterr().out
-    assert all(command in text for command in ("train", "plan", "merge", "schema"))
+    assert all(command in text for command in ("train", "plan", "preview", "merge", "schema"))
 
 
-@pytest.mark.parametrize("command", ["train", "plan", "merge", "schema"])
+@pytest.mark.parametrize("command", ["train", "plan", "preview", "merge", "schema"])
 def test_the_help_of_a_command_has_an_example(
     command: str, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

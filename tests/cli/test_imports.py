@@ -51,6 +51,8 @@ def imported_by(arguments: list[str], folder: Path, repository: Path) -> tuple[i
         ["--help"],
         ["--version"],
         ["plan", "--help"],
+        ["preview", "--help"],
+        ["preview", "tests/recipe/bad/several_in_order.yaml"],
         ["train", "--help"],
         ["merge", "--help"],
         ["export", "--help"],

@@ -34,7 +34,8 @@ def step(number: int) -> StepDone:
     )
 
 
-EVALUATED = Evaluated(step=2, loss=0.5, perplexity=1.65, token_accuracy=0.9, best=True, seconds=1.0)
+FIGURES = {"perplexity": 1.65, "token_accuracy": 0.9}
+EVALUATED = Evaluated(step=2, loss=0.5, figures=FIGURES, best=True, seconds=1.0)
 
 
 def plain(*events: object) -> str:

@@ -1,101 +1,77 @@
-"""Lines that are rows, and lines that are none: each with its reason, none an exception."""
+"""A file's suffix says how it is read, and how it is packed."""
 
 from __future__ import annotations
 
-import json
+import bz2
+import gzip
+import lzma
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lora_cli.data.read import RawRow, read_jsonl
+from lora_cli.data.read import READERS, TABLES, RawRow, kind_of_file, read_rows
+from lora_cli.errors import PlanError
+from tests.data.bad_files import zstd
 
-Read = Callable[[bytes], list[RawRow]]
-
-
-@pytest.fixture
-def read(tmp_path: Path) -> Read:
-    def rows(content: bytes) -> list[RawRow]:
-        path = tmp_path / "rows.jsonl"
-        path.write_bytes(content)
-        return list(read_jsonl(path))
-
-    return rows
-
-
-def test_rows_keep_their_line_numbers_over_blank_lines(read: Read) -> None:
-    rows = read(b'\n{"a": 1}\n\n  \t\r\n{"a": 2}')
-    assert rows == [RawRow(2, {"a": 1}), RawRow(5, {"a": 2})]
-
-
-def test_an_empty_file_has_no_rows(read: Read) -> None:
-    assert read(b"") == read(b"\n\n") == []
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstd,
+}
+CONTENTS = {
+    ".jsonl": b'\n{"text": "a\\u00e9"}\n{"text": "b"}\n',
+    ".ndjson": b'\n{"text": "a\xc3\xa9"}\n{"text": "b"}\n',
+    ".json": b'[{"text": "a\xc3\xa9"},\n {"text": "b"}]',
+    ".csv": b'text\n"a\xc3\xa9"\nb\n',
+    ".tsv": b"text\na\xc3\xa9\nb\n",
+    ".txt": b"\na\xc3\xa9\n\nb\n",
+}
 
 
-def test_a_byte_order_mark_is_not_part_of_the_first_row(read: Read) -> None:
-    assert read(b'\xef\xbb\xbf{"a": "\xc3\xa9"}\r\n') == [RawRow(1, {"a": "é"})]
+@pytest.mark.parametrize("packed", PACKERS)
+@pytest.mark.parametrize("suffix", CONTENTS)
+def test_a_packed_file_has_the_rows_and_lines_of_the_file(
+    tmp_path: Path, suffix: str, packed: str
+) -> None:
+    plain = tmp_path / f"rows.v1{suffix}"
+    plain.write_bytes(CONTENTS[suffix])
+    path = tmp_path / f"rows.v1{suffix.upper()}{packed}"
+    path.write_bytes(PACKERS[packed](CONTENTS[suffix]))
+    rows = list(read_rows(path))
+    assert rows == list(read_rows(plain))
+    assert [row.columns for row in rows] == [{"text": "aé"}, {"text": "b"}]
+
+
+def test_files_joined_after_packing_are_one(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"a": 1}\n') + gzip.compress(b'{"a": 2}\n'))
+    assert list(read_rows(path)) == [RawRow(1, {"a": 1}), RawRow(2, {"a": 2})]
 
 
 @pytest.mark.parametrize(
-    ("line", "column", "reason"),
+    ("name", "kind"),
     [
-        (b'{"a": 1', 8, "not JSON: Expecting ',' delimiter"),
-        (b'{"a": 1}}', 9, "not JSON: Extra data"),
-        (b"{'a': 1}", 2, "not JSON: Expecting property name enclosed in double quotes"),
-        (b"plain text", 1, "not JSON: Expecting value"),
-        (b'{"a": "\x00"}', 8, "not JSON: Invalid control character at"),
-        (b"\x00", 1, "not JSON: Expecting value"),
-        (b'{"a": NaN}', 0, "not JSON: `NaN` is no number of JSON"),
-        (b'{"a": -Infinity}', 0, "not JSON: `-Infinity` is no number of JSON"),
-        (b'{"a": 1, "a": 2}', 0, "not JSON: `a` is written twice in one mapping"),
-        (b'{"a": [{"b": 1, "b": 1}]}', 0, "not JSON: `b` is written twice in one mapping"),
-        (b'{"a": "\xff"}', 0, "not UTF-8 at byte 8 of the line"),
-        ('{"a": "é"}'.encode("utf-16"), 0, "not UTF-8 at byte 1 of the line"),
-        (b'{"a": "\\ud83d"}', 0, "not JSON: half a character"),
-        (b'{"\\udc00": 1}', 0, "not JSON: half a character"),
-        (b"[1, 2]", 0, "a row is a mapping of columns, not a list"),
-        (b'"text"', 0, "a row is a mapping of columns, not text"),
-        (b"3.5", 0, "a row is a mapping of columns, not a number"),
-        (b"true", 0, "a row is a mapping of columns, not true or false"),
-        (b"null", 0, "a row is a mapping of columns, not null"),
-        (b'{"a":' + b"[" * 100_000, 0, "not JSON that can be read: it is nested too deeply"),
-        (b'{"a": -' + b"9" * 6000 + b"}", 0, "not JSON: a number of 6,000 digits is too long"),
+        ("a.jsonl", ".jsonl"),
+        ("A.JSONL.GZ", ".jsonl"),
+        ("b.csv.c.txt.zst", ".txt"),
+        ("a.parquet", ".parquet"),
+        ("a.parquet.gz", None),
+        ("a.gz", None),
+        ("a", None),
+        ("a.md", None),
+        (".jsonl", None),
     ],
 )
-def test_a_line_that_is_no_row_says_why(read: Read, line: bytes, column: int, reason: str) -> None:
-    first, bad, last = read(b'{"a": 1}\n' + line + b'\n{"a": 2}\n')[:1] + read(line + b"\n{}")
-    assert first == RawRow(1, {"a": 1})
-    assert (bad.line, bad.columns, bad.column) == (1, None, column)
-    assert bad.reason.startswith(reason)
-    assert last == RawRow(2, {}), "the row after a bad one is read"
+def test_the_kind_of_a_file(name: str, kind: str | None) -> None:
+    assert kind_of_file(Path(name)) == kind
 
 
-def test_escaped_pairs_are_whole_characters(read: Read) -> None:
-    assert read(b'{"a": "\\ud83d\\ude00"}') == [RawRow(1, {"a": "😀"})]
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=6,
-)
-
-
-@given(rows=st.lists(st.dictionaries(st.text(max_size=4), JSON, max_size=3), max_size=5))
-def test_what_json_writes_is_read_back(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
-) -> None:
-    path = tmp_path_factory.mktemp("read") / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    assert [row.columns for row in read_jsonl(path)] == rows
-
-
-@given(content=st.binary(max_size=60))
-def test_no_bytes_make_it_fail(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    path = tmp_path_factory.mktemp("read") / "rows.jsonl"
-    path.write_bytes(content)
-    for row in read_jsonl(path):
-        assert (row.columns is None) == bool(row.reason)
+@pytest.mark.parametrize("suffix", sorted(set(READERS) - set(TABLES)))
+def test_names_are_for_tables_alone(suffix: str) -> None:
+    with pytest.raises(
+        PlanError, match=f"names those of CSV or TSV; {suffix} files name their own"
+    ):
+        read_rows(Path(f"a{suffix}"), ("text", "label"))

@@ -8,28 +8,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_cli.data.source import Row, RowSource, load_source, row_problems
-from lora_cli.data.tokenize import Tokenizer
+from lora_cli.data.rows import Rows
+from lora_cli.data.source import RowSource, load_source
+from lora_cli.data.tokenize import Masking, Tokenizer
 from lora_cli.errors import PlanError, Problem, Where
-from lora_cli.facts.dataset import SourceFacts
+from lora_cli.facts.dataset import FileFacts, SourceFacts
 from tests.helpers.tiny_models import chat_row, make_tokenizer, write_rows
 
-TOKENIZER = Tokenizer(make_tokenizer(), max_length=64)
+TOKENIZER = Tokenizer(make_tokenizer(), max_length=64, masking=Masking(truncation="tokens"))
 GOOD = {"prompt": "Q: ", "completion": "yes"}
 ROWS: dict[str, Any] = {
     "good": GOOD,
     "empty": {"prompt": "Q: ", "completion": " "},
-    "missing": {"prompt": "Q: ", "text": "yes"},
+    "missing": {"prompt": "Q: ", "reply": "yes"},
     "number": {"prompt": "Q: ", "completion": 3},
     "too long": {"prompt": "Q" * 64, "completion": "yes"},
 }
 
 
-def load(path: Path, **options: Any) -> tuple[list[Row], SourceFacts]:
-    return load_source(RowSource(path, **options), TOKENIZER)
+def load(*paths: Path, **options: Any) -> tuple[Rows, SourceFacts]:
+    rows, facts = load_source(RowSource(paths, **options), TOKENIZER)
+    return Rows([rows]), facts
 
 
 def problems_of(path: Path, **options: Any) -> tuple[Problem, ...]:
@@ -43,38 +45,60 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "rows.jsonl"
 
 
-@given(kinds=st.lists(st.sampled_from(sorted(ROWS)), max_size=12))
+@settings(max_examples=30, deadline=None)  # each writes files to the disk
+@given(files=st.lists(st.lists(st.sampled_from(sorted(ROWS)), max_size=6), max_size=3))
 def test_rows_in_are_rows_kept_and_dropped(
-    tmp_path_factory: pytest.TempPathFactory, kinds: list[str]
+    tmp_path_factory: pytest.TempPathFactory, files: list[list[str]]
 ) -> None:
-    path = write_rows(
-        tmp_path_factory.mktemp("source") / "r.jsonl", [GOOD] + [ROWS[k] for k in kinds]
-    )
-    kept, facts = load(path, on_bad_row="skip")
-    bad = [line for line, kind in enumerate(kinds, 2) if kind != "good"]
-    assert facts.rows == len(kinds) + 1
-    assert [row.line for row in facts.dropped] == bad
+    folder = tmp_path_factory.mktemp("source")
+    first = write_rows(folder / "first.jsonl", [GOOD])
+    paths = [
+        write_rows(folder / f"{number}.jsonl", [ROWS[kind] for kind in kinds])
+        for number, kinds in enumerate(files)
+    ]
+    kept, facts = load(first, *paths, on_bad_row="skip")
+    places = {
+        (str(path), line): kind
+        for path, kinds in zip(paths, files, strict=True)
+        for line, kind in enumerate(kinds, 1)
+    }
+    bad = [place for place, kind in places.items() if kind != "good"]
+    assert facts.rows == len(places) + 1
+    assert sorted((row.file, row.line) for row in facts.dropped.first) == sorted(bad)
+    assert facts.dropped.count == len(bad) == sum(count for _, count in facts.dropped.by_reason)
     assert facts.kept == len(kept) == facts.rows - len(bad)
-    assert sorted([*bad, *(row.line for row in kept)]) == list(range(1, facts.rows + 1))
+    used = [(row.file, row.line) for row in kept]
+    assert sorted([*bad, *used]) == sorted([*places, (str(first), 1)])
+
+
+def test_a_row_that_is_too_long_is_dropped_and_told_but_stops_nothing(path: Path) -> None:
+    write_rows(path, [GOOD, ROWS["too long"], GOOD])
+    rows, facts = load(path, on_bad_row="error")
+    assert (len(rows), facts.kept, facts.dropped.count) == (2, 2, 1)
+    assert facts.dropped.first[0].line == 2
+    write_rows(path, [ROWS["too long"]] * 12)
+    *_, rest = problems_of(path)
+    assert rest.message == "2 more rows cannot be used"
+    assert rest.hint.startswith("raise `training.max_length`, or keep beginnings with")
 
 
 def test_each_drop_has_its_place_and_reason(path: Path) -> None:
     path.write_text('{"prompt": "Q"\n' + "\n".join(json.dumps(row) for row in ROWS.values()))
     _, facts = load(path, on_bad_row="skip")
-    assert [(row.line, row.column, row.reason) for row in facts.dropped] == [
+    assert [(row.line, row.column, row.reason) for row in facts.dropped.first] == [
         (1, 15, "not JSON: Expecting ',' delimiter"),
         (3, 0, "column `completion` is empty"),
         (4, 0, "column `completion` is missing"),
         (5, 0, "column `completion` holds a number, not text"),
         (6, 0, "nothing of the answer is left within 64 tokens (the row has 68)"),
     ]
-    assert {row.file for row in facts.dropped} == {str(path)}
+    assert {row.file for row in facts.dropped.first} == {str(path)}
 
 
 def test_the_facts_name_the_file_and_its_content(path: Path) -> None:
     write_rows(path, [{"id": 1, **GOOD}])
     rows, facts = load(path)
-    assert facts.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert facts.files == (FileFacts(str(path), hashlib.sha256(path.read_bytes()).hexdigest()),)
     assert (facts.format, facts.evidence) == (
         "prompt_completion",
         "the columns are `id`, `prompt`, `completion`",
@@ -101,14 +125,6 @@ def test_ten_bad_rows_are_listed_and_the_rest_counted(path: Path) -> None:
     assert [bool(problem.hint) for problem in problems] == [False] * 10 + [True]
 
 
-@pytest.mark.parametrize(("count", "last"), [(10, "bad"), (11, "1 more row cannot be used")])
-def test_the_count_appears_only_where_rows_are_left_out(count: int, last: str) -> None:
-    problems = row_problems([(Where("f", n), "bad") for n in range(count)], "mend")
-    assert problems[-1].message == last
-    assert problems[-1].hint == "mend"
-    assert len(problems) == count if count <= 10 else 11
-
-
 def test_no_row_left_is_an_error_even_where_rows_are_skipped(path: Path) -> None:
     write_rows(path, [ROWS["empty"], ROWS["number"]])
     problems = problems_of(path, on_bad_row="skip", format="prompt_completion")
@@ -128,7 +144,7 @@ def test_a_file_of_no_json_at_all(path: Path) -> None:
 def test_a_json_list_is_told_from_jsonl(path: Path, text: str) -> None:
     path.write_text(text)
     assert problems_of(path)[-1].hint == (
-        "the file is one JSON list: write one mapping a line, without brackets and commas"
+        "the file is one JSON list: call it .json, or write one mapping a line"
     )
 
 
@@ -156,7 +172,7 @@ def test_conversations_need_a_chat_template(path: Path) -> None:
     tokenizer = make_tokenizer()
     tokenizer.chat_template = None
     with pytest.raises(PlanError, match="the model's tokenizer has no chat template"):
-        load_source(RowSource(path), Tokenizer(tokenizer, max_length=64))
+        load_source(RowSource((path,)), Tokenizer(tokenizer, max_length=64))
 
 
 def test_a_named_format_is_taken_at_its_word(path: Path) -> None:

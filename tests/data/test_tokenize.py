@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora_cli.data.tokenize import TokenizedRow, Tokenizer
-from lora_cli.formats import Example, Message, RowProblemError
+from lora_cli.data.tokenize import Masking, TokenizedRow, Tokenizer
+from lora_cli.formats import Conversation, Example, Message, Pair, PlainText, RowProblemError
 from lora_cli.tasks.causal_lm import IGNORED
 from tests.helpers.tiny_models import make_tokenizer
 from tests.helpers.tokenizers import (
@@ -28,15 +30,18 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 def conversation(*turns: str, system: str | None = None) -> Example:
     roles = ("user", "assistant")
     messages = [Message(roles[index % 2], turn) for index, turn in enumerate(turns)]
-    return Example(messages=tuple([Message("system", system)] if system else []) + tuple(messages))
+    return Conversation(
+        messages=tuple([Message("system", system)] if system else []) + tuple(messages)
+    )
 
 
 def pair(prompt: str, completion: str) -> Example:
-    return Example(prompt=prompt, completion=completion)
+    return Pair(prompt=prompt, completion=completion)
 
 
 def row_of(example: Example, tokenizer: Any = BYTES, *, length: int = 1000, **more: Any) -> Any:
-    return Tokenizer(tokenizer, max_length=length).tokenize(example, **more)
+    masking = Masking(**{key: more.pop(key) for key in (*more,) if key in Masking.model_fields})
+    return Tokenizer(tokenizer, max_length=length, masking=masking).encode(example, **more)
 
 
 def read_and_learnt(row: TokenizedRow, tokenizer: Any = BYTES) -> list[str]:
@@ -246,24 +251,114 @@ def test_a_border_that_cannot_be_tokenized_apart_is_refused() -> None:
 def test_what_is_cut_is_counted() -> None:
     whole = row_of(pair("Question: ", "abcdefghij"))
     for length in range(11, whole.input_ids.size + 3):
-        row = row_of(pair("Question: ", "abcdefghij"), length=length)
+        row = row_of(pair("Question: ", "abcdefghij"), length=length, truncation="tokens")
         assert row.input_ids.size == min(length, whole.input_ids.size)
         assert row.input_ids.size + row.cut_tokens == whole.input_ids.size
         assert row.labels.size == row.input_ids.size
         assert row.ends == (length >= whole.input_ids.size)
+        assert row.cut_turns == (length < whole.input_ids.size)
 
 
-def test_a_conversation_cut_in_its_second_turn_still_trains_an_end() -> None:
-    row = row_of(conversation("a", "one", "b", "a much longer answer"), length=50)
-    assert row.cut_tokens > 0
-    assert row.ends
+def test_a_conversation_that_is_too_long_loses_whole_turns_from_its_end() -> None:
+    example = conversation("a", "one", "b", "two", "c", "three")
+    whole = row_of(example)
+    ends = [i + 1 for i, label in enumerate(whole.labels.tolist()) if label == END]
+    assert len(ends) == 3
+    for length in range(ends[0], whole.input_ids.size + 2):
+        row = row_of(example, length=length)
+        kept = [end for end in ends if end <= length]
+        size = min(length, whole.input_ids.size) if len(kept) == 3 else kept[-1]
+        assert row.input_ids.tolist() == whole.input_ids[:size].tolist()
+        assert row.labels.tolist() == whole.labels[:size].tolist()
+        assert (row.cut_turns, row.cut_tokens) == (3 - len(kept), whole.input_ids.size - size)
+        assert row.ends
+    with pytest.raises(RowProblemError, match=rf"first answer ends at token {ends[0]}, after `max"):
+        row_of(example, length=ends[0] - 1)
+
+
+def test_half_an_answer_is_kept_only_if_the_recipe_says_so() -> None:
+    message = r"its first answer ends at token 21, after `max_length` \(20\)"
+    with pytest.raises(RowProblemError, match=message):
+        row_of(pair("Question: ", "abcdefghij"), length=20)
+    row = row_of(pair("Question: ", "abcdefghij"), length=20, truncation="tokens")
+    assert read_and_learnt(row) == ["Question: ", "abcdefghij"]
 
 
 @pytest.mark.parametrize("length", [8, 10])
 def test_a_row_without_its_answer_is_refused_with_its_length(length: int) -> None:
     message = rf"nothing of the answer is left within {length} tokens \(the row has 21\)"
     with pytest.raises(RowProblemError, match=message):
-        row_of(pair("Question: ", "abcdefghij"), length=length)
+        row_of(pair("Question: ", "abcdefghij"), length=length, truncation="tokens")
+
+
+def test_everything_of_a_conversation_is_learnt_but_its_first_token() -> None:
+    example = conversation("a", "one", "b", "two")
+    row = row_of(example, loss_on="everything")
+    assert row.labels.tolist() == row.input_ids.tolist()
+    assert row.supervised == row.input_ids.size - 1
+    assert row.prompt_tokens == row_of(example).prompt_tokens
+    assert row.ends
+    cut = row_of(example, loss_on="everything", length=row.input_ids.size - 3)
+    assert read_and_learnt(cut)[1].endswith("one<|im_end|>")
+
+
+def test_everything_of_a_pair() -> None:
+    row = row_of(pair("Q: ", "yes"), loss_on="everything")
+    assert read_and_learnt(row)[1] == "Q: yes<|im_end|>"
+    assert row.prompt_tokens == 3
+
+
+@given(text=TEXT, length=st.integers(8, 20))
+def test_of_a_long_text_every_token_is_predicted_once(text: str, length: int) -> None:
+    tokenizer = beginning_tokenizer(["<s>"])
+    rows = Tokenizer(tokenizer, max_length=length).encode_all(PlainText(text + "."))
+    whole = [*tokenizer(text + ".")["input_ids"], END]
+    predicted = [token for row in rows for token in row.input_ids[1:].tolist()]
+    assert [rows[0].input_ids[0], *predicted] == whole
+    assert sum(row.supervised for row in rows) == len(whole) - 1
+    for row, following in pairwise(rows):
+        assert row.input_ids.size == length
+        assert row.input_ids[-1] == following.input_ids[0]
+    for row in rows:
+        assert row.labels.tolist() == [IGNORED, *row.input_ids[1:].tolist()]
+        assert row.cut_tokens == 0
+    assert [row.ends for row in rows] == [False] * (len(rows) - 1) + [True]
+
+
+def test_a_text_of_nothing_is_no_row() -> None:
+    with pytest.raises(RowProblemError, match="the text is one token: nothing is left to predict"):
+        row_of(PlainText("<|im_end|>"))
+
+
+def test_what_is_several_rows_is_not_encoded_as_one() -> None:
+    with pytest.raises(RowProblemError, match="it is 2 rows, where one is asked for"):
+        row_of(PlainText("0123456789"), length=8)
+
+
+def test_the_fingerprint_covers_all_that_decides_tokens() -> None:
+    def fingerprint(tokenizer: Any = BYTES, length: int = 8, **masking: Any) -> str:
+        return Tokenizer(tokenizer, max_length=length, masking=Masking(**masking)).fingerprint
+
+    same = fingerprint()
+    assert same == fingerprint(make_tokenizer())
+    others = [
+        fingerprint(byte_tokenizer([("a", "b")])),
+        fingerprint(byte_tokenizer(template=PLAIN_TEMPLATE)),
+        fingerprint(length=9),
+        fingerprint(loss_on="last_turn"),
+        fingerprint(reasoning="drop"),
+        fingerprint(truncation="tokens"),
+    ]
+    assert len({same, *others}) == 7
+
+
+def test_an_encoder_travels_to_other_processes() -> None:
+    encoder = Tokenizer(BYTES, max_length=100)
+    example = conversation("a", "b")
+    before = encoder.encode(example)
+    after = pickle.loads(pickle.dumps(encoder)).encode(example)
+    assert after.input_ids.tolist() == before.input_ids.tolist()
+    assert after.labels.tolist() == before.labels.tolist()
 
 
 def test_a_tokenizer_without_a_template_says_so() -> None:

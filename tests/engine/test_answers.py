@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lora_cli.adapters import AdapterSpec
+from lora_cli.data.expected import expected_answer
 from lora_cli.data.load import Row
 from lora_cli.engine.answers import generate, prompt_of
 from lora_cli.engine.prepare import planned_dataset, planned_tokenizer
@@ -57,7 +58,7 @@ def test_plain_peft_and_transformers_give_the_answers_of_the_run(finished: Finis
 
 def test_prompt_and_expectation_are_the_rows_own(finished: Finished) -> None:
     tokenizer = AutoTokenizer.from_pretrained(finished.adapter)
-    text = Path(finished.plan.data.sources[0].file).read_text("utf-8")
+    text = Path(finished.plan.data.sources[0].files[0].file).read_text("utf-8")
     rows = [json.loads(line)["messages"] for line in text.splitlines()]
     pairs = {
         tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True): (
@@ -80,7 +81,8 @@ def test_progress_is_told_for_both(finished: Finished) -> None:
 
 
 def rows_of(folder: Path, base: Path, rows: list[dict[str, Any]], max_length: int) -> Sequence[Row]:
-    recipe = write_recipe(folder, base, training={"max_length": max_length})
+    training = {"max_length": max_length, "truncation": "tokens"}
+    recipe = write_recipe(folder, base, training=training)
     write_rows(folder / "rows.jsonl", rows)
     plan = plan_of(recipe)
     return planned_dataset(plan, planned_tokenizer(plan)).train
@@ -98,7 +100,7 @@ def test_a_conversation_is_asked_for_its_first_answer_whole_even_where_the_row_i
     assert bool(row.tokens.cut_tokens) is (max_length == 48)
     prompt = make_tokenizer().decode(prompt_of(row))
     assert prompt == "<|im_start|>user\nHello?<|im_end|>\n<|im_start|>assistant\n"
-    assert row.example.answer == "First answer."
+    assert expected_answer(row, row.example, make_tokenizer(), [257]) == "First answer."
 
 
 @pytest.mark.parametrize("max_length", [200, 9])

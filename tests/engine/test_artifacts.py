@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,15 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from lora_cli import __version__
 from lora_cli.engine.artifacts import RunResult, base_name, write_adapter, write_loss_curve
 from lora_cli.engine.prepare import build_trainables, planned_tokenizer, planned_weights
 from lora_cli.engine.runtime import Runtime
+from lora_cli.merge.merge import merge_adapter
 from tests.engine.conftest import Finished
-from tests.helpers.runs import PLAIN_PEFT, plan_of, write_recipe
+from tests.helpers.runs import PLAIN_PEFT, plan_of, train, write_recipe
 from tests.helpers.tiny_models import CHAT_TEMPLATE
 
 pytestmark = PLAIN_PEFT
@@ -31,6 +33,7 @@ def test_the_folder_holds_adapter_tokenizer_and_origin(finished: Finished) -> No
         "adapter_config.json",
         "adapter_model.safetensors",
         "chat_template.jinja",
+        "generation_config.json",
         "loracli.json",
         "tokenizer.json",
         "tokenizer_config.json",
@@ -86,6 +89,39 @@ def test_the_chat_template_travels_with_the_tokenizer(finished: Finished) -> Non
     tokenizer = AutoTokenizer.from_pretrained(finished.adapter)
     assert tokenizer.chat_template == CHAT_TEMPLATE
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|im_end|>")
+
+
+def test_a_base_with_another_end_is_told_where_answers_end(
+    tmp_path: Path, tiny_model: TinyModel
+) -> None:
+    """A base tuned on ChatML whose own end is another token: servers read where to stop."""
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model("llama"), base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.eos_token = "<|endoftext|>"
+    tokenizer.save_pretrained(base)
+    turn_end, eos = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    settings = {"eos_token_id": eos, "temperature": 0.6, "do_sample": False}
+    (base / "generation_config.json").write_text(json.dumps(settings))
+    evaluation = {"split": 0.25, "answers": {"metric": "exact_match", "max_new_tokens": 3}}
+    recipe = write_recipe(
+        tmp_path,
+        base,
+        model={"chat_template": "chatml"},
+        training={"steps": 1},
+        evaluation=evaluation,
+    )
+    plan = plan_of(recipe)
+    train(plan)
+    saved = tmp_path / "run" / "adapter"
+    generation = GenerationConfig.from_pretrained(saved)
+    assert generation.eos_token_id == [turn_end, eos]
+    assert generation.temperature == 0.6
+    template = AutoTokenizer.from_pretrained(saved).chat_template
+    assert template == plan.model.chat_template != CHAT_TEMPLATE
+    merge_adapter(tmp_path / "run", tmp_path / "merged")
+    assert GenerationConfig.from_pretrained(tmp_path / "merged").eos_token_id == [turn_end, eos]
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template == template
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "qwen2", "tied_llama"])

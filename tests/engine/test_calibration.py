@@ -6,16 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from lora_cli.data.order import RowOrder
-from lora_cli.engine.calibration import first_rows, mean_loss, planned_calibration, planned_order
+from lora_cli.data.order import BatchOrder
+from lora_cli.data.units import units_of
+from lora_cli.engine.calibration import first_rows, planned_calibration
 from lora_cli.engine.prepare import planned_dataset, planned_tokenizer
 from lora_cli.engine.runtime import Runtime
+from lora_cli.plan.batches import order_of_plan
 from lora_cli.plan.run_plan import RunPlan
 from tests.helpers.runs import plan_of, write_recipe
 
@@ -34,7 +37,8 @@ def planned(folder: Path, base: Path, **adapter: Any) -> tuple[RunPlan, Any, Any
 def test_the_first_rows_are_those_of_the_first_steps_once_each(
     rows: int, batch: int, count: int
 ) -> None:
-    order = RowOrder(rows=rows, batch_size=batch, accumulation=2, processes=1, seed=3)
+    units = units_of(np.ones(rows, dtype=np.int32), [rows])
+    order = BatchOrder(units, batch_size=batch, accumulation=2, processes=1, seed=3)
     steps = [
         row for step in range(1, order.steps_per_epoch + 1) for row in order.rows_of_step(step)
     ]
@@ -51,7 +55,7 @@ def test_the_batches_hold_the_first_rows_in_the_order_of_training(
         tmp_path, tiny_model("llama"), variant="eva", calibration_rows=asked
     )
     assert [len(batch.input_ids) for batch in calibration.batches] == sizes
-    expected = [rows[i].tokens for i in first_rows(planned_order(plan, len(rows)), asked)]
+    expected = [rows[i].tokens for i in first_rows(order_of_plan(plan, rows), asked)]
     held = [
         ids[mask.bool()].tolist()
         for batch in calibration.batches
@@ -86,12 +90,12 @@ def test_a_start_without_data_has_none(tmp_path: Path, tiny_model: TinyModel, va
 def test_the_loss_is_the_mean_over_the_supervised_tokens(
     tmp_path: Path, tiny_model: TinyModel
 ) -> None:
-    _, _, calibration = planned(tmp_path, tiny_model("llama"), variant="eva")
+    plan, _, calibration = planned(tmp_path, tiny_model("llama"), variant="eva")
     model = AutoModelForCausalLM.from_pretrained(tiny_model("llama"))
     batch = calibration.batches[0]
     theirs = model(
         input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels
     ).loss
-    mine = mean_loss(model, batch)
+    mine = plan.task.mean_loss(model, batch)
     assert mine.requires_grad
     torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=0)

@@ -28,6 +28,7 @@ from lora_cli.engine.progress import Progress
 from lora_cli.engine.update import Trainables
 from lora_cli.errors import RunError
 from lora_cli.model.adapter import AttachedAdapter
+from lora_cli.tasks.causal_lm import CausalLm
 from tests.helpers.runs import PLAIN_PEFT
 
 pytestmark = PLAIN_PEFT
@@ -46,7 +47,8 @@ def make(tiny_model: TinyModel) -> Make:
         optimizer = torch.optim.AdamW(parameters, lr=0.1)
         scheduler = get_scheduler("cosine", optimizer, 2, 10)
         adapter = AttachedAdapter(model, Lora(rank=rank))
-        return Trainables(model, adapter, optimizer, scheduler, torch.amp.GradScaler("cpu"))
+        scaler = torch.amp.GradScaler("cpu")
+        return Trainables(CausalLm(), model, adapter, optimizer, scheduler, scaler)
 
     return trainables
 

@@ -16,7 +16,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lora_cli.engine import run as module
 from lora_cli.engine.artifacts import RunResult
-from lora_cli.engine.calibration import mean_loss
 from lora_cli.engine.update import Trainables
 from lora_cli.errors import MergeError
 from lora_cli.events import Event, RunStarted, StepDone
@@ -25,6 +24,7 @@ from lora_cli.plan.run_plan import RunPlan
 from lora_cli.quantization.bitsandbytes import FourBit
 from lora_cli.tasks.causal_lm import Batch
 from tests.helpers.adapters import logits
+from tests.helpers.families import mean_loss
 from tests.helpers.runs import PLAIN_PEFT, losses_of, plan_of, write_recipe
 
 pytestmark = PLAIN_PEFT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lora_cli.data.load import Row
 from lora_cli.engine.evaluate import evaluate, evaluating
 from lora_cli.engine.prepare import planned_dataset, planned_tokenizer
 from lora_cli.engine.runtime import Runtime
+from lora_cli.tasks.causal_lm import CausalLm
 from tests.helpers.runs import plan_of, write_recipe
 
 TinyModel = Callable[[str], Path]
@@ -34,7 +36,9 @@ def model(tiny_model: TinyModel) -> Any:
 
 def figures(model: Any, rows: Sequence[Row], batch_size: int) -> tuple[float, float]:
     runtime = Runtime(device="cpu", processes=1)
-    return evaluate(model, rows, runtime, batch_size=batch_size, padding_id=0)
+    loss, measured = evaluate(CausalLm(), model, rows, runtime, batch_size=batch_size, padding_id=0)
+    assert measured.figures["perplexity"] == pytest.approx(math.exp(loss))
+    return loss, measured.figures["token_accuracy"]
 
 
 def test_loss_and_accuracy_are_means_over_supervised_tokens(

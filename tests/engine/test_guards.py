@@ -24,8 +24,8 @@ from lora_cli.engine.guards import (
 from lora_cli.engine.run import run
 from lora_cli.errors import GuardTrippedError
 from lora_cli.events import Event, StepDone
-from lora_cli.step import backward
-from lora_cli.tasks.causal_lm import Scored
+from lora_cli.tasks.causal_lm import CausalLm, Scored
+from lora_cli.tasks.task import Measured
 from tests.helpers.runs import metrics_of, plan_of, train, write_recipe
 
 TinyModel = Callable[[str], Path]
@@ -78,17 +78,17 @@ def test_some_gradient_must_not_be_zero() -> None:
 def spoil_losses(monkeypatch: pytest.MonkeyPatch, *, after: int, factor: float) -> None:
     """Multiply the loss of every micro batch after the first `after` ones."""
     count = 0
-    true_score = backward.score
+    true_score = CausalLm.score
 
-    def score(model: Any, batch: Any) -> Scored:
+    def score(task: CausalLm, model: Any, batch: Any) -> Scored:
         nonlocal count
         count += 1
-        scored = true_score(model, batch)
+        scored = true_score(task, model, batch)
         return Scored(
             scored.loss_sum * (factor if count > after else 1), scored.count, scored.correct
         )
 
-    monkeypatch.setattr(backward, "score", score)
+    monkeypatch.setattr(CausalLm, "score", score)
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])
@@ -140,7 +140,7 @@ def test_an_evaluation_that_is_not_a_number_stops_the_run(
     tmp_path: Path, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = write_recipe(tmp_path, tiny_model("llama"), evaluation={"split": 0.2})
-    monkeypatch.setattr("lora_cli.engine.loop.evaluate", lambda *_, **__: (math.nan, 0.0))
+    monkeypatch.setattr("lora_cli.engine.loop.evaluate", lambda *_, **__: (math.nan, Measured({})))
     with pytest.raises(GuardTrippedError, match="the evaluation loss after step 4 is nan"):
         train(plan_of(recipe))
     assert metrics_of(tmp_path / "run", "evaluation") == []

@@ -15,6 +15,7 @@ from lora_cli.engine.evaluate import evaluate
 from lora_cli.engine.prepare import planned_dataset, planned_tokenizer
 from lora_cli.engine.runtime import Runtime
 from lora_cli.events import CheckpointSaved, Evaluated, StepDone, StoppedEarly
+from lora_cli.tasks.task import Measured
 from tests.engine.conftest import Finished
 from tests.helpers.runs import PLAIN_PEFT, of_kind, plan_of, train, write_recipe
 
@@ -95,7 +96,9 @@ def test_training_stops_when_patience_is_out(
     best: int,
 ) -> None:
     coming = iter(losses)
-    monkeypatch.setattr("lora_cli.engine.loop.evaluate", lambda *_, **__: (next(coming), 0.5))
+    monkeypatch.setattr(
+        "lora_cli.engine.loop.evaluate", lambda *_, **__: (next(coming), Measured({}))
+    )
     result, events = run_with(
         tmp_path,
         tiny_model("llama"),
@@ -120,7 +123,8 @@ def test_the_adapter_has_the_loss_of_the_best_evaluation(finished: Finished) -> 
     base = AutoModelForCausalLM.from_pretrained(plan.model.folder, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, finished.adapter)
     rows = planned_dataset(plan, planned_tokenizer(plan)).evaluation
-    loss, _ = evaluate(model, rows, Runtime(device="cpu", processes=1), batch_size=16, padding_id=0)
+    runtime = Runtime(device="cpu", processes=1)
+    loss, _ = evaluate(plan.task, model, rows, runtime, batch_size=16, padding_id=0)
     evaluations = of_kind(finished.events, Evaluated)
     assert loss == pytest.approx(finished.result.best_evaluation_loss, abs=1e-6)
     assert loss == pytest.approx(min(event.loss for event in evaluations), abs=1e-6)

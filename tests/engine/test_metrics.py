@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lora_cli.engine.metrics import MetricsFile, read_metrics
+from lora_cli.engine.metrics import MetricsFile, measured_at, read_metrics
 from lora_cli.errors import RunError
 from lora_cli.events import Evaluated, RanksAllocated, Stage, StepDone
+from lora_cli.tasks.task import Measured
 
 
 def step(number: int, loss: float = 1.0) -> StepDone:
@@ -18,7 +19,8 @@ def step(number: int, loss: float = 1.0) -> StepDone:
 
 
 def evaluation(number: int) -> Evaluated:
-    return Evaluated(number, 1.5, 4.48, 0.25, best=True, seconds=0.1)
+    figures = {"perplexity": 4.48, "token_accuracy": 0.25}
+    return Evaluated(number, 1.5, figures, best=True, seconds=0.1)
 
 
 @pytest.fixture
@@ -99,3 +101,16 @@ def test_an_allocation_of_ranks_is_a_measurement(tmp_path: Path) -> None:
     assert lines[0] == {"kind": "ranks", "step": 0, "total": 5, "by_module": {"a": 3, "b": 2}}
     MetricsFile(path, keep_to_step=0)
     assert read_metrics(path) == lines[:1]
+
+
+def test_the_figures_of_an_evaluation_stand_beside_its_loss_and_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path, keep_to_step=0)
+    table = {"yes": {"f1": 0.5, "support": 3.0}}
+    metrics.write(evaluation(2))
+    metrics.write(Evaluated(4, 1.0, {"f1": 0.5}, best=True, seconds=0.1, per_class=table))
+    first, second = read_metrics(path)
+    assert (first["perplexity"], "per_class" in first, second["f1"]) == (4.48, False, 0.5)
+    assert measured_at(path, 2) == Measured({"perplexity": 4.48, "token_accuracy": 0.25})
+    assert measured_at(path, 4) == Measured({"f1": 0.5}, table)
+    assert measured_at(path, 3) == Measured({})

@@ -14,7 +14,8 @@ from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
 
-from lora_cli.data.order import RowOrder
+from lora_cli.data.order import BatchOrder
+from lora_cli.data.units import units_of
 from lora_cli.engine.prepare import planned_dataset, planned_tokenizer
 from lora_cli.plan.run_plan import RunPlan
 from tests.helpers.runs import PLAIN_PEFT, losses_of, plan_of, train, write_recipe
@@ -55,8 +56,10 @@ def plain_model(plan: RunPlan, architecture: str) -> Any:
 
 def plain_losses(plan: RunPlan, architecture: str, batch: int, accumulation: int) -> list[float]:
     """Return the losses of a loop that shares no code with the engine but rows and their order."""
-    rows = [row.tokens for row in planned_dataset(plan, planned_tokenizer(plan)).train]
-    order = RowOrder(len(rows), batch, accumulation, processes=1, seed=plan.seed)
+    train = planned_dataset(plan, planned_tokenizer(plan)).train
+    rows = [row.tokens for row in train]
+    units = units_of(train.lengths, [len(train)])
+    order = BatchOrder(units, batch, accumulation, processes=1, seed=plan.seed)
     model = plain_model(plan, architecture)
     model.train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

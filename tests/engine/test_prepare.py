@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from lora_cli.data.tokenize import Tokenizer
 from lora_cli.engine.prepare import (
     build_trainables,
-    padding_id,
     planned_dataset,
     planned_tokenizer,
     planned_weights,
@@ -24,9 +24,11 @@ from lora_cli.engine.runtime import Runtime
 from lora_cli.engine.update import Trainables
 from lora_cli.errors import RunError
 from lora_cli.events import Event, Notice
+from lora_cli.facts.tokenizer import padding_id
 from lora_cli.plan.run_plan import RunPlan
 from tests.helpers.runs import plan_of, write_recipe
 from tests.helpers.tiny_models import (
+    chat_row,
     make_tiny_model,
     make_tokenizer,
     sum_rows,
@@ -52,6 +54,43 @@ def test_the_rows_are_the_planned_ones(tmp_path: Path, tiny_model: TinyModel) ->
     assert dataset.facts.train.total == plan.data.train.total
     assert dataset.facts.evaluation is not None
     assert dataset.facts.evaluation.supervised == plan.evaluation.tokens.supervised
+
+
+def test_expected_answers_are_there_though_the_file_changes_meanwhile(
+    tmp_path: Path, tiny_model: TinyModel
+) -> None:
+    evaluation = {"path": "apart.jsonl", "answers": "exact_match"}
+    recipe = write_recipe(tmp_path, tiny_model("llama"), evaluation=evaluation)
+    write_rows(tmp_path / "apart.jsonl", [chat_row("Hello?", "Hello.")])
+    plan = plan_of(recipe)
+    dataset = planned_dataset(plan, planned_tokenizer(plan))
+    (tmp_path / "apart.jsonl").unlink()
+    assert [example.answer for example in dataset.evaluation.examples()] == ["Hello."]
+
+
+def test_a_run_tokenizes_nothing_that_its_plan_has_tokenized(
+    tmp_path: Path, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORACLI_CACHE", str(tmp_path / "cache"))
+    encoded: list[Any] = []
+
+    def counting(self: Tokenizer, example: Any, system_prompt: str | None = None) -> Any:
+        encoded.append(example)
+        return encode_all(self, example, system_prompt)
+
+    encode_all = Tokenizer.encode_all
+    monkeypatch.setattr(Tokenizer, "encode_all", counting)
+    recipe = write_recipe(tmp_path, tiny_model("llama"), evaluation={"path": "apart.jsonl"})
+    write_rows(tmp_path / "apart.jsonl", [chat_row("Hello?", "Hello."), *sum_rows(4)])
+    plan = plan_of(recipe)
+    assert len(encoded) == 24 + 5
+    dataset = planned_dataset(plan, planned_tokenizer(plan))
+    again = plan_of(recipe)
+    assert len(encoded) == 24 + 5
+    assert (len(dataset.train), len(dataset.evaluation)) == (24, 5)
+    assert again.digest == plan.digest
+    plan_of(recipe, "training.max_length=100")
+    assert len(encoded) == 2 * (24 + 5), "other tokens"
 
 
 @pytest.mark.parametrize("file", ["rows.jsonl", "apart.jsonl"])

@@ -20,6 +20,8 @@ from lora_cli.engine.prepare import planned_dataset, planned_tokenizer
 from lora_cli.engine.runtime import Runtime
 from lora_cli.events import Event, RanksAllocated
 from lora_cli.plan.run_plan import RunPlan
+from lora_cli.tasks.causal_lm import CausalLm
+from lora_cli.tasks.task import Measured
 from tests.engine.conftest import Finished
 from tests.helpers.runs import (
     PLAIN_PEFT,
@@ -109,7 +111,7 @@ def test_the_loss_that_is_told_is_the_loss_alone(
     model = PeftModel.from_pretrained(base, Path(plan.run_dir) / "adapter")
     rows = planned_dataset(plan, planned_tokenizer(plan)).evaluation
     runtime = Runtime(device="cpu", processes=1)
-    loss, _ = evaluate(model, rows, runtime, batch_size=4, padding_id=0)
+    loss, _ = evaluate(CausalLm(), model, rows, runtime, batch_size=4, padding_id=0)
     # float32 sums over some 100 tokens, in another order
     assert result["best_evaluation_loss"] == pytest.approx(loss, abs=1e-5)
 
@@ -118,7 +120,9 @@ def test_the_best_evaluation_once_all_ranks_are_taken_away_is_saved(
     tmp_path: Path, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coming = iter([1.0, 2.0, 3.0, 4.0])
-    monkeypatch.setattr("lora_cli.engine.loop.evaluate", lambda *_, **__: (next(coming), 0.5))
+    monkeypatch.setattr(
+        "lora_cli.engine.loop.evaluate", lambda *_, **__: (next(coming), Measured({}))
+    )
     plan = planned(tmp_path, tiny_model("llama"), evaluation={"every_steps": 3})
     result, events = train(plan)
     assert result.best_step == 6, "before that there are more ranks than were asked for"

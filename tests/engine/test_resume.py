@@ -16,6 +16,7 @@ from lora_cli.engine.run import run
 from lora_cli.errors import InterruptedRunError, PlanError, RunError
 from lora_cli.events import Evaluated, Event, Notice, RunStarted, StepDone, StoppedEarly
 from lora_cli.plan.run_plan import RunPlan
+from lora_cli.tasks.task import Measured
 from tests.helpers.runs import metrics_of, of_kind, plan_of, stop_at, train, write_recipe
 
 TinyModel = Callable[[str], Path]
@@ -197,7 +198,9 @@ def test_a_run_stopped_after_its_last_step_only_finishes(
 def evaluations_of(monkeypatch: pytest.MonkeyPatch, *losses: float) -> None:
     """Let the evaluations of the next runs find these losses, in turn."""
     coming = iter(losses)
-    monkeypatch.setattr("lora_cli.engine.loop.evaluate", lambda *_, **__: (next(coming), 0.5))
+    monkeypatch.setattr(
+        "lora_cli.engine.loop.evaluate", lambda *_, **__: (next(coming), Measured({}))
+    )
 
 
 def test_a_run_stopped_when_out_of_patience_does_not_train_on(

@@ -17,7 +17,7 @@ from lora_cli.engine.runtime import Runtime
 from lora_cli.engine.update import StepBatches, Trainables, update
 from lora_cli.errors import GuardTrippedError
 from lora_cli.model.adapter import AttachedAdapter
-from lora_cli.tasks.causal_lm import Batch, Scored, collate
+from lora_cli.tasks.causal_lm import Batch, CausalLm, Scored, collate
 
 CPU = torch.device("cpu")
 
@@ -68,7 +68,7 @@ def trainables(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (step + 1))
     adapter = AttachedAdapter(model, spec or Lora())
     scaler = scaler or torch.amp.GradScaler(enabled=False)
-    return Trainables(model, adapter, optimizer, scheduler, scaler)
+    return Trainables(CausalLm(), model, adapter, optimizer, scheduler, scaler)
 
 
 @pytest.fixture
@@ -134,15 +134,14 @@ def test_a_bad_loss_moves_nothing(
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
-    from lora_cli.step import backward
 
-    true_score = backward.score
+    true_score = CausalLm.score
 
-    def score(model: nn.Module, batch: Batch) -> Scored:
-        scored = true_score(model, batch)
+    def score(task: CausalLm, model: nn.Module, batch: Batch) -> Scored:
+        scored = true_score(task, model, batch)
         return Scored(scored.loss_sum * factor, scored.count, scored.correct)
 
-    monkeypatch.setattr(backward, "score", score)
+    monkeypatch.setattr(CausalLm, "score", score)
 
 
 def test_a_scaled_step_is_the_plain_step(runtime: Runtime) -> None:

@@ -179,7 +179,28 @@ def test_a_model_that_does_not_continue_text(
 ) -> None:
     found, hint = problem_of(config_folder(tmp_path, config_class, **values))
     assert found.startswith(message)
-    assert hint == "name a decoder model, such as a Llama or Qwen"
+    assert hint.endswith("name a decoder model, such as a Llama or Qwen")
+
+
+@pytest.mark.parametrize(
+    ("config_class", "values", "fitting"),
+    [
+        ("BertConfig", TINY, "`task: sequence_classification` or `task: token_classification`"),
+        (
+            "T5Config",
+            {},
+            "`task: token_classification` or `task: seq2seq_lm`",
+        ),
+        ("ViTConfig", {}, ""),
+    ],
+)
+def test_the_tasks_that_such_a_model_fits_are_named(
+    tmp_path: Path, config_class: str, values: dict[str, Any], fitting: str
+) -> None:
+    _, hint = problem_of(config_folder(tmp_path, config_class, **values))
+    assert hint.removesuffix("name a decoder model, such as a Llama or Qwen") == (
+        f"it fits {fitting}; " if fitting else ""
+    )
 
 
 def test_an_encoder_that_was_made_a_decoder_is_one(tmp_path: Path) -> None:

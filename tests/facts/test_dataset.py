@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from lora_cli.facts.dataset import DroppedRow, SourceFacts
+from lora_cli.facts.dataset import DroppedRow, DroppedRows, FileFacts, SourceFacts
 
 
 def source(rows: int, kept: int, dropped: int) -> SourceFacts:
-    lost = tuple(DroppedRow("f", line, "bad") for line in range(dropped))
-    return SourceFacts("f", "", "messages", "", rows, kept, lost)
+    first = tuple(DroppedRow("f", line, "bad") for line in range(min(dropped, 1)))
+    lost = DroppedRows(dropped, first, (("bad", dropped),))
+    return SourceFacts((FileFacts("f", ""),), "messages", "", rows, kept, lost)
 
 
 def test_rows_are_kept_or_dropped() -> None:
@@ -20,3 +21,8 @@ def test_rows_are_kept_or_dropped() -> None:
 def test_a_lost_row_is_our_own_mistake(counts: tuple[int, int, int]) -> None:
     with pytest.raises(AssertionError, match="a row was lost"):
         source(*counts)
+
+
+def test_a_drop_without_a_reason_is_our_own_mistake() -> None:
+    with pytest.raises(AssertionError, match="a drop has no reason"):
+        DroppedRows(3, (), (("bad", 2),))

@@ -106,11 +106,26 @@ def test_a_gguf_inside_an_installed_package(
     assert "some_weights" not in sys.modules
     assert problem_of("package://some_weights/large.gguf") == (
         "the package `some_weights` holds no file `large.gguf`",
-        "GGUF files in it: tiny.gguf",
+        "models in it: tiny.gguf",
     )
     assert problem_of("package://some_weights")[0].endswith("holds no file ``")
     message, _ = problem_of("package://some_weights/__init__.py")
     assert message == "the package `some_weights` holds no file `__init__.py`"
+
+
+def test_a_folder_inside_an_installed_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "path/some_encoder/model"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").write_text("raise SystemExit('the package was imported')")
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path / "path"))
+    source = find("package://some_encoder/model")
+    assert (source.kind, source.folder, source.weights) == ("folder", folder, "safetensors")
+    assert "some_encoder" not in sys.modules
+    assert problem_of("package://some_encoder/other")[1] == "models in it: model"
 
 
 @pytest.mark.parametrize("name", ["no_such_package", "not-an-identifier", "", "json.decoder"])

@@ -11,9 +11,9 @@ import torch
 import transformers
 from torch.nn import functional
 
-from lora_cli.engine.calibration import mean_loss
-from lora_cli.tasks.causal_lm import Batch
+from lora_cli.tasks.causal_lm import Batch, CausalLm
 
+mean_loss = CausalLm().mean_loss
 VOCABULARY, HIDDEN, INNER, ROWS, TOKENS = 61, 64, 128, 4, 12
 """64 is the block that bitsandbytes scales 4-bit weights by."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,33 @@ def byte_tokenizer(
     if trim_offsets:
         backend.post_processor = processors.ByteLevel(trim_offsets=True)
     return _wrapped(backend, template)
+
+
+def chat_tokenizer(
+    template: str | dict[str, str] | None,
+    *,
+    begin: str | None = "<s>",
+    end: str = "</s>",
+    special: Sequence[str] = (),
+    merges: Merges = (),
+) -> Any:
+    """Return a byte-level tokenizer with the control tokens that a chat template writes."""
+    from transformers import PreTrainedTokenizerFast
+
+    backend = byte_tokenizer(merges).backend_tokenizer
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(_without_added(backend.to_str())),
+        bos_token=begin,
+        eos_token=end,
+        pad_token=end,
+        extra_special_tokens=list(special),
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def _without_added(rules: str) -> str:
+    return json.dumps({**json.loads(rules), "added_tokens": []})
 
 
 def beginning_tokenizer(beginning: Sequence[str]) -> Any:

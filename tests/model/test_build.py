@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from lora_cli.adapters import Corda, Eva, LoftQ, Lora, LoraGa, OLora, Pissa
-from lora_cli.engine.calibration import mean_loss
 from lora_cli.model import build as module
 from lora_cli.model.base import BaseOptions, load_base
 from lora_cli.model.build import AdapterOrder, BuiltModel, build_model
@@ -18,7 +17,7 @@ from lora_cli.model.layers import weight_of
 from lora_cli.model.start import load_starts, save_starts
 from lora_cli.quantization.bitsandbytes import EightBit, FourBit
 from lora_cli.quantization.none import Unquantized
-from tests.helpers.families import FAMILIES, batch, logits
+from tests.helpers.families import FAMILIES, batch, logits, mean_loss
 from tests.helpers.starts import product, smallest_cosine
 
 NONE = Unquantized()

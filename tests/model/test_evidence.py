@@ -9,13 +9,12 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from lora_cli.engine.calibration import mean_loss
 from lora_cli.errors import RunError
 from lora_cli.model import evidence as module
 from lora_cli.model.evidence import Calibration, cut_into_groups, gather
 from lora_cli.model.layers import as_out_by_in, weight_of
 from lora_cli.tasks.causal_lm import Batch
-from tests.helpers.families import FAMILIES, batch
+from tests.helpers.families import FAMILIES, batch, mean_loss
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])

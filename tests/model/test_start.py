@@ -11,14 +11,13 @@ from transformers import AutoModelForCausalLM
 
 from lora_cli.adapters import Eva, LoftQ, LoraGa, Pissa
 from lora_cli.adapters.variant import Factors, Start
-from lora_cli.engine.calibration import mean_loss
 from lora_cli.events import Event, Stage, StartsDone
 from lora_cli.model import evidence
 from lora_cli.model.evidence import Calibration
 from lora_cli.model.layers import weight_of
 from lora_cli.model.start import compute_starts, load_starts, save_starts, take_from_base
 from lora_cli.quantization.bitsandbytes import FourBit
-from tests.helpers.families import FAMILIES, batch
+from tests.helpers.families import FAMILIES, batch, mean_loss
 from tests.helpers.starts import matrix, product
 
 

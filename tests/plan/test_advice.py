@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lora_cli.data.chat_template import FOLDER
 from lora_cli.plan.inputs import Facts
 from lora_cli.plan.make import make_plan
 from lora_cli.plan.resolve import resolve_plan
@@ -163,7 +164,7 @@ def test_evaluation_on_the_training_rows(
 
 
 def test_rows_that_are_cut(probed: Probed, tmp_path: Path) -> None:
-    loaded, _ = probed(**CALM)
+    loaded, _ = probed("llama", "training.truncation=tokens", **CALM)
     long = chat_row("Why?", "Because. " * 40)
     write_rows(tmp_path / "rows.jsonl", [*sum_rows(9), long])
     plan = make_plan(loaded)
@@ -173,25 +174,53 @@ def test_rows_that_are_cut(probed: Probed, tmp_path: Path) -> None:
     rows = plan.data.train.rows
     expected = (
         f"cut before their end-of-turn token: 1 of {rows} rows",
-        f"longer than max_length, and cut: 1 row ({1 / rows:.1%})",
+        f"longer than max_length, and cut: 1 row ({1 / rows:.1%}), with 1 answer",
     )
     assert plan.warnings == (expected if cut else ())
+
+
+def test_turns_that_are_cut(probed: Probed, tmp_path: Path) -> None:
+    loaded, _ = probed(**CALM)
+    (first, *others) = sum_rows(9)
+    more = chat_row("Why?", "Because. " * 40)["messages"]
+    write_rows(tmp_path / "rows.jsonl", [{"messages": first["messages"] + more + more}, *others])
+    plan = make_plan(loaded)
+    assert plan.evaluation is not None
+    assert plan.data.train.cut_turns + plan.evaluation.tokens.cut_turns == 2
+    rows = plan.data.train.rows
+    assert plan.data.train.rows_with_end == rows
+    told = f"longer than max_length, and cut: 1 row ({1 / rows:.1%}), with 2 answers"
+    assert plan.warnings == ((told,) if plan.data.train.cut_turns else ())
+
+
+def test_tokens_that_a_chosen_template_writes_in_vain(
+    warnings_of: WarningsOf, tmp_path: Path
+) -> None:
+    zephyr = (FOLDER / "zephyr.jinja").read_text("utf-8")
+    (tmp_path / "headings.jinja").write_text(zephyr, "utf-8")
+    assert warnings_of("model.chat_template=zephyr") == ()
+    (warning,) = warnings_of("model.chat_template=headings.jinja")
+    assert warning == (
+        "the chat template writes what is no token of this model, and is read in pieces: "
+        "`<|user|>`, `<|assistant|>`"
+    )
 
 
 def test_rows_that_are_dropped_and_columns_that_are_not_read(
     probed: Probed, tmp_path: Path
 ) -> None:
     loaded, _ = probed("llama", "dataset.on_bad_row=skip", **CALM)
-    extra = {"id": 1, "tools": []}
+    extra = {"id": 1, "notes": []}
     bad = [{"messages": []}, {"messages": 3}]
     write_rows(tmp_path / "rows.jsonl", [{**row, **extra} for row in sum_rows(9)] + bad)
     plan = make_plan(loaded)
     assert plan.warnings == (
-        "dropped (on_bad_row: skip): 2 rows; plan.json lists each with its reason",
-        "columns of the data that nothing reads: `id`, `tools`",
+        "dropped: 2 rows; plan.json has the reasons",
+        "columns of the data that nothing reads: `id`, `notes`",
     )
     reason = "column `messages` must be a list of turns that is not empty"
     assert plan.data.sources[0].dropped == (f"10: {reason}", f"11: {reason}")
+    assert plan.data.sources[0].dropped_by_reason == {reason: 2}
 
 
 def test_experts_that_are_not_adapted(warnings_of: WarningsOf) -> None:

@@ -40,8 +40,9 @@ def test_a_source_is_its_file_and_its_digest(planned: Planned, tmp_path: Path) -
     plan = planned()
     (source,) = plan.data.sources
     content = (tmp_path / "rows.jsonl").read_bytes()
-    assert source.file == str(tmp_path / "rows.jsonl")
-    assert source.sha256 == hashlib.sha256(content).hexdigest()
+    (file,) = source.files
+    assert file.file == str(tmp_path / "rows.jsonl")
+    assert file.sha256 == hashlib.sha256(content).hexdigest()
     assert (source.format, source.rows, source.kept) == ("messages", 24, 24)
     assert decision(plan, "dataset[0].format") == ("messages", "the columns are `messages`")
     assert decision(plan, "dataset[0].path")[1].startswith("recipe.yaml:")
@@ -64,6 +65,10 @@ def test_dropped_rows_are_kept_with_their_place(planned: Planned, tmp_path: Path
         "25:14: not JSON: Expecting value",
         "26: column `messages` must be a list of turns that is not empty",
     )
+    assert plan.data.sources[0].dropped_by_reason == {
+        "not JSON: Expecting value": 1,
+        "column `messages` must be a list of turns that is not empty": 1,
+    }
     assert decision(plan, "dataset[0].rows") == ("24", "dropped: 2 of 26 rows")
 
 
@@ -103,7 +108,8 @@ def test_an_evaluation_file(planned: Planned, tmp_path: Path) -> None:
     ).evaluation
     assert plan is not None
     assert plan.source is not None
-    assert (plan.source.file, plan.source.rows) == (str(tmp_path / "apart.jsonl"), 5)
+    assert [file.file for file in plan.source.files] == [str(tmp_path / "apart.jsonl")]
+    assert plan.source.rows == 5
     assert (plan.source.max_rows, plan.source.system_prompt) == (None, "Be.")
     assert (plan.split, plan.batch_size, plan.patience) == (None, 3, 2)
     assert plan.tokens.rows == 5
@@ -115,7 +121,8 @@ def test_answers_to_compare(planned: Planned) -> None:
     plan = planned(evaluation={"split": 0.25, "answers": answers})
     assert plan.evaluation is not None
     assert plan.evaluation.answers is not None
-    assert plan.evaluation.answers.model_dump() == {**answers, "batch_size": 16}
+    expected = {**answers, "batch_size": 16, "labels": None}
+    assert plan.evaluation.answers.model_dump() == expected
     assert decision(plan, "evaluation.answers.batch_size") == ("16", "default")
     assert decision(plan, "evaluation.split")[1].startswith("recipe.yaml:")
     assert decision(plan, "evaluation.path") == ("none", "default")

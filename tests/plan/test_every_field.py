@@ -35,15 +35,33 @@ FOURIERFT = ["adapter={variant: fourierft, frequencies: 100}"]
 PROMPT = ["adapter={variant: prompt_tuning}"]
 PREFIX = ["adapter={variant: prefix_tuning}"]
 P_TUNING = ["adapter={variant: p_tuning}"]
+BY_SPLIT = ["dataset.path=folder", "evaluation={split_name: other}"]
 BY_FILE = ["evaluation={path: apart.jsonl}"]
+PAIRS = ["dataset.format=prompt_completion"]
+TEMPLATE = ["dataset.format=template"]
+PAIR_TEMPLATE = [
+    *TEMPLATE,
+    'dataset.template={prompt: "{{ prompt }}", completion: "{{ completion }}"}',
+]
+TALK_TEMPLATE = [*TEMPLATE, 'dataset.template={user: "{{ prompt }}", assistant: "{{ prompt }}"}']
 ANSWERS = ["evaluation.answers.metric=exact_match"]
+LABEL_WORDS = ["evaluation.answers={metric: label_words, labels: [sum, other]}"]
+TEXTS = [
+    "task={name: sequence_classification}",
+    "dataset={path: texts.jsonl, format: labelled_text}",
+]
+
+SEVERAL = ["dataset=[{path: rows.jsonl, format: messages}, {path: apart.jsonl, format: messages}]"]
 
 CHANGES: dict[str, tuple[list[str], str]] = {
     # key: (flags on both sides, the value it is changed to)
     "model.dtype": ([], "bfloat16"),
     "model.attention": ([], "sdpa"),
+    "model.chat_template": ([], "chatml"),
     "model.trust_remote_code": ([], "true"),
     "model.allow_pickle": ([], "true"),
+    "task.labels": (TEXTS, "[good, bad]"),
+    "task.problem": (TEXTS, "multi_label"),
     "adapter.variant": ([], "rslora"),
     "adapter.rank": ([], "5"),
     "adapter.alpha": ([], "9.5"),
@@ -93,6 +111,16 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "quantization.full_precision_modules": (NF4, "[o_proj]"),
     "dataset.split": (["dataset.path=folder"], "other"),
     "dataset.format": ([], "prompt_completion"),
+    "dataset.columns": (PAIRS, "{prompt: completion, completion: prompt}"),
+    "dataset.template.text": (
+        [*TEMPLATE, 'dataset.template.text="{{ prompt }}"'],
+        '"{{ prompt }}."',
+    ),
+    "dataset.template.prompt": (PAIR_TEMPLATE, '"Q: {{ prompt }}"'),
+    "dataset.template.completion": (PAIR_TEMPLATE, '"{{ completion }}."'),
+    "dataset.template.system": (TALK_TEMPLATE, "Be brief."),
+    "dataset.template.user": (TALK_TEMPLATE, '"Q: {{ prompt }}"'),
+    "dataset.template.assistant": (TALK_TEMPLATE, '"{{ completion }}."'),
     "dataset.max_rows": ([], "20"),
     "dataset.system_prompt": ([], "Be brief."),
     "dataset.on_bad_row": ([], "skip"),
@@ -103,7 +131,12 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "training.learning_rate": ([], "1e-4"),
     "training.scheduler": ([], "linear"),
     "training.warmup_ratio": ([], "0.031"),
+    "training.batching": ([], "length_grouped"),
+    "training.sampling_temperature": (SEVERAL, "2"),
     "training.max_length": ([], "200"),
+    "training.truncation": ([], "tokens"),
+    "training.loss_on": ([], "last_turn"),
+    "training.reasoning": ([], "drop"),
     "training.gradient_checkpointing": ([], "true"),
     "training.max_gradient_norm": ([], "0.5"),
     "training.optimizer.name": ([], "adamw_8bit"),
@@ -116,18 +149,23 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "training.keep_checkpoints": ([], "3"),
     "evaluation.split": ([], "0.3"),
     "evaluation.path": (BY_FILE, "third.jsonl"),
+    "evaluation.split_name": (BY_SPLIT, "third"),
     "evaluation.every_steps": ([], "5"),
     "evaluation.batch_size": ([], "7"),
     "evaluation.patience": ([], "2"),
     "evaluation.answers.metric": (ANSWERS, "json_fields"),
+    "evaluation.answers.labels": (LABEL_WORDS, "[sum, third]"),
     "evaluation.answers.max_new_tokens": (ANSWERS, "9"),
     "evaluation.answers.batch_size": (ANSWERS, "3"),
     "seed": ([], "1"),
 }
 ELSEWHERE = {
+    "task.name": "another task takes other rows: see test_task_part",
     "model.name": "a place: content decides, see the tests below",
     "model.revision": "for hub models: see the tests below",
     "dataset.path": "a place: content decides, see the tests below",
+    "dataset.subset": "for data sets of the hub: tests/facts/test_hub_data.py",
+    "dataset.weight": "of several sources: see test_batches",
     "output.dir": "a place: no digest covers it",
 }
 
@@ -150,10 +188,13 @@ def write_files(folder: Path) -> None:
     ]
     write_rows(folder / "rows.jsonl", rows)
     write_rows(folder / "apart.jsonl", rows[:5])
+    texts = [{"text": f"{n} days", "label": ("good", "bad")[n % 2]} for n in range(24)]
+    write_rows(folder / "texts.jsonl", texts)
     write_rows(folder / "third.jsonl", rows[:6])
     (folder / "folder").mkdir()
     write_rows(folder / "folder/train.jsonl", rows)
     write_rows(folder / "folder/other.jsonl", rows[3:])
+    write_rows(folder / "folder/third.jsonl", rows[:6])
 
 
 @pytest.fixture
@@ -224,7 +265,7 @@ def test_places_are_not_content(recipe: Path, tmp_path: Path) -> None:
     after = plan_of(moved / "other.yaml", *flags)
     assert after.digest == before.digest
     assert (after.run_dir, after.model.folder) == (f"{moved}/run", f"{moved}/base")
-    assert after.data.sources[0].file == f"{moved}/renamed.jsonl"
+    assert after.data.sources[0].files[0].file == f"{moved}/renamed.jsonl"
 
 
 def test_the_same_evaluation_rows_in_another_file_are_the_same(

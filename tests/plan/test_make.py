@@ -66,7 +66,7 @@ def test_bad_targets_bad_rows_and_a_bad_launcher_together(
     problems = problems_of(recipe)
     assert [problem.message for problem in problems] == [
         "`q_prj` matches no module of LlamaForCausalLM",
-        "turn 2: the assistant's answer is empty",
+        "turn 2: the assistant's answer is empty; write it",
         "WORLD_SIZE is `many`, not a number of processes",
     ]
     assert str(problems[1].where) == f"{tmp_path}/rows.jsonl:2"
@@ -101,7 +101,7 @@ def test_broken_weights_bad_rows_and_a_taken_output_together(
     (tmp_path / "run").touch()
     output, weights, row = problems_of(recipe)
     assert str(weights).startswith(f"{base}/model.safetensors: is no whole safetensors file: ")
-    assert row.message == "turn 2: the assistant's answer is empty"
+    assert row.message == "turn 2: the assistant's answer is empty; write it"
     assert (output.where.key, output.where.line) == ("output.dir", line_of(recipe, "  dir: "))
     assert output.message.endswith(f"{tmp_path}/run is a file")
 

@@ -110,6 +110,7 @@ def test_a_default_has_words_of_its_own(reasons: Reasons) -> None:
         (32.0, "32"),
         (0.1 + 0.2, "0.3"),
         ("text", "text"),
+        ("two\nlines", "two\\nlines"),
         (Path("a/b"), "a/b"),
     ],
 )

@@ -149,7 +149,12 @@ def test_a_changed_plan_is_refused_whatever_was_changed(plan: RunPlan) -> None:
 
 
 def test_a_moved_plan_is_the_same_run(plan: RunPlan) -> None:
-    moved = [("run_dir",), ("data", "sources", 0, "file"), ("model", "folder"), ("device", "name")]
+    moved = [
+        ("run_dir",),
+        ("data", "sources", 0, "files", 0, "file"),
+        ("model", "folder"),
+        ("device", "name"),
+    ]
     for path in moved:
         assert RunPlan.from_json(changed_at(plan, path)).digest == plan.digest
 
@@ -177,7 +182,8 @@ def test_a_plan_never_changes(plan: RunPlan) -> None:
 
 def test_content_holds_no_place(plan: RunPlan) -> None:
     text = json.dumps(content_of(plan))
-    for place in (plan.run_dir, plan.model.folder, plan.data.sources[0].file, plan.device.name):
+    (file,) = plan.data.sources[0].files
+    for place in (plan.run_dir, plan.model.folder, file.file, plan.device.name):
         assert place in plan.to_json()
         assert place not in text
 

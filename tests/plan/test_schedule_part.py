@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from lora_cli.data.units import Units
 from lora_cli.plan.inputs import Facts
 from lora_cli.plan.resolve import resolve_plan
 from lora_cli.plan.run_plan import RunPlan, SchedulePlan
@@ -18,8 +20,9 @@ Probed = Callable[..., tuple[LoadedRecipe, Facts]]
 def with_rows(probed: Probed, rows: int, total: int, *flags: str) -> RunPlan:
     loaded, facts = probed("llama", *flags, training={"batch_size": 4})
     counts = {"rows": rows, "total": total, "rows_with_end": rows}
-    train = facts.dataset.train.model_copy(update=counts)
-    return resolve_plan(loaded, replace(facts, dataset=replace(facts.dataset, train=train)))
+    dataset = replace(facts.dataset, train=facts.dataset.train.model_copy(update=counts))
+    tokens = np.array([total // rows] * (rows - 1) + [total - total // rows * (rows - 1)])
+    return resolve_plan(loaded, replace(facts, dataset=dataset, units=Units(tokens)))
 
 
 def decision(plan: RunPlan, field: str) -> tuple[str, str]:
@@ -105,6 +108,9 @@ def test_the_rest_is_taken_as_it_is_written(probed: Probed) -> None:
         steps=9,
         epochs=9 / 4,
         steps_per_epoch=4,
+        batching="random",
+        sampling_temperature=None,
+        units_per_epoch=24,
         batch_size=3,
         gradient_accumulation_steps=2,
         processes=1,

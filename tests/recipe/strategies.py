@@ -64,6 +64,7 @@ DATASET = TEXT | _some(
     system_prompt=TEXT,
     on_bad_row=st.sampled_from(["error", "skip"]),
 )
+MIXED = st.lists(_some({"path": FOLDER, "weight": POSITIVE}), min_size=2, max_size=4)
 PAIRED = st.sampled_from(["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"])
 STEPPING: dict[str, Any] = {
     "weight_decay": SHARE_OR_NONE,
@@ -82,6 +83,7 @@ TRAINING = st.tuples(
     st.sampled_from(LENGTHS).flatmap(st.fixed_dictionaries),
     _some(
         {},
+        batching=st.sampled_from(["random", "length_grouped", "packed"]),
         batch_size=COUNT,
         gradient_accumulation_steps=COUNT,
         learning_rate=POSITIVE,
@@ -107,7 +109,11 @@ EVALUATION = SHARE | st.tuples(
     ),
 ).map(lambda parts: {**parts[0], **parts[1]})
 RECIPES = _some(
-    {"model": MODEL, "adapter": ADAPTER, "dataset": DATASET | st.lists(DATASET, min_size=1)},
+    {
+        "model": MODEL,
+        "adapter": ADAPTER,
+        "dataset": DATASET | MIXED | st.lists(DATASET, min_size=1),
+    },
     quantization=QUANTIZATION,
     training=TRAINING,
     evaluation=EVALUATION,

@@ -104,14 +104,14 @@ def test_every_value_of_a_mapping_is_the_flags(tmp_path: Path) -> None:
 
 def test_dataset_values_over_a_shorthand(tmp_path: Path) -> None:
     (dataset,) = load(tmp_path, BASE, "dataset.max_rows=5").recipe.dataset
-    assert (dataset.path, dataset.max_rows) == ("rows.jsonl", 5)
+    assert (dataset.path, dataset.max_rows) == (("rows.jsonl",), 5)
 
 
 def test_an_item_of_a_list(tmp_path: Path) -> None:
     loaded = load(tmp_path, LISTED, "dataset[0].max_rows=5", "dataset[1].path=c.jsonl")
     assert [(each.path, each.max_rows) for each in loaded.recipe.dataset] == [
-        ("a.jsonl", 5),
-        ("c.jsonl", None),
+        (("a.jsonl",), 5),
+        (("c.jsonl",), None),
     ]
 
 
@@ -122,18 +122,18 @@ def test_the_first_of_one_is_there_in_any_form(dataset: str, tmp_path: Path) -> 
     content = BASE.replace("rows.jsonl", dataset)
     loaded = load(tmp_path, content, "dataset[0].max_rows=5", "dataset[0].format=messages")
     (read,) = loaded.recipe.dataset
-    assert (read.path, read.max_rows, read.format) == ("rows.jsonl", 5, "messages")
+    assert (read.path, read.max_rows, read.format) == (("rows.jsonl",), 5, "messages")
 
 
 def test_one_data_set_from_flags_alone(tmp_path: Path) -> None:
     content = "model: base-model\nadapter: lora\n"
     (read,) = load(tmp_path, content, "dataset[0]=a.jsonl", "dataset[0].max_rows=5").recipe.dataset
-    assert (read.path, read.max_rows) == ("a.jsonl", 5)
+    assert (read.path, read.max_rows) == (("a.jsonl",), 5)
 
 
 def test_a_whole_item_of_a_list(tmp_path: Path) -> None:
     loaded = load(tmp_path, LISTED, "dataset[1]=c.jsonl")
-    assert [each.path for each in loaded.recipe.dataset] == ["a.jsonl", "c.jsonl"]
+    assert [each.path for each in loaded.recipe.dataset] == [("a.jsonl",), ("c.jsonl",)]
 
 
 def test_the_last_of_two_flags_counts(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_the_hint_of_every_misspelt_field(tmp_path: Path) -> None:
     ("key", "hint"),
     [
         ("training.zebra", "`training` has: epochs, steps, batch_size"),
-        ("zebra", "a recipe has: model, adapter, quantization, dataset"),
+        ("zebra", "a recipe has: model, task, adapter, quantization"),
         ("training.optimizer.zebra", "`training.optimizer` has: name, weight_decay, beta1"),
         ("model.path", "`model.name` is there already: remove this line"),
         ("evaluation.steps", "did you mean `evaluation.every_steps`?"),
@@ -161,7 +161,7 @@ def test_the_hint_of_every_misspelt_field(tmp_path: Path) -> None:
         ("Learning-Rate", "did you mean `training.learning_rate`?"),
         ("LORA_R", "did you mean `adapter.rank`?"),
         ("gradient_acumulation", "did you mean `training.gradient_accumulation_steps`?"),
-        ("sample_packin", "packing is not part of this version"),
+        ("eval_sample_packin", "evaluation rows are padded and sorted by length"),
     ],
 )
 def test_hints(key: str, hint: str, tmp_path: Path) -> None:

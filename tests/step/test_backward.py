@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lora_cli.step.backward import accumulate_gradients, clip_gradients
-from lora_cli.tasks.causal_lm import Batch, collate, score
+from lora_cli.tasks.causal_lm import Batch, CausalLm, collate, score
 
 
 class Table(nn.Module):
@@ -33,7 +33,7 @@ def batch(*rows: list[int]) -> Batch:
 def gradients(*batches: Batch, scale: float) -> tuple[torch.Tensor, list[torch.Tensor]]:
     model = Table()
     sums = [
-        accumulate_gradients(model, part, scale=scale, backward=torch.Tensor.backward)
+        accumulate_gradients(CausalLm(), model, part, scale=scale, backward=torch.Tensor.backward)
         for part in batches
     ]
     assert model.weight.grad is not None
@@ -66,7 +66,7 @@ def test_gradients_are_those_of_the_scaled_sum(scale: float) -> None:
 def test_gradients_go_through_the_given_backward() -> None:
     seen: list[torch.Tensor] = []
     model, part = Table(), batch([1, 2, 3])
-    accumulate_gradients(model, part, scale=0.5, backward=seen.append)
+    accumulate_gradients(CausalLm(), model, part, scale=0.5, backward=seen.append)
     assert model.weight.grad is None, "nothing else runs backward"
     torch.testing.assert_close(seen[0], score(model, part).loss_sum * 0.5)
 
