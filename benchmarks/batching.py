@@ -1,8 +1,8 @@
 """Padding, and tokens a CPU second, of rows at random, grouped by length and packed.
 
-A random Llama of 30M parameters with SmolLM2's tokenizer is trained through the engine in one thread;
-steps hold about as many tokens each way. `one mask` packs without attention by document, with
-transformers' mask over the whole row.
+A random Llama of 30M parameters with SmolLM2's tokenizer is trained through the engine in one
+thread; steps hold about as many tokens each way. `one mask` packs without attention by document,
+with transformers' mask over the whole row.
 
 Run: python benchmarks/batching.py [STEPS [FILE.jsonl …]]
 """
@@ -19,9 +19,9 @@ from typing import Any
 from unittest import mock
 
 from lora_cli.console.quiet import quiet_bars, quiet_libraries
+from lora_cli.data.batches.order import BatchOrder
+from lora_cli.data.batches.units import units_of
 from lora_cli.data.load import Rows
-from lora_cli.data.order import BatchOrder
-from lora_cli.data.units import units_of
 from lora_cli.engine import prepare
 from lora_cli.engine.run import run
 from lora_cli.events import Event, StepDone
@@ -86,7 +86,8 @@ def _show_rates(file: Path, rates: dict[str, list[float]]) -> None:
         ratios = [one / other for one, other in zip(found, rates["random"], strict=True)]
         spread = f"({min(ratios):.2f}–{max(ratios):.2f})"
         print(
-            f"  {way:17} {statistics.median(found):6.0f} {statistics.median(ratios):6.2f} × {spread}"
+            f"  {way:17} {statistics.median(found):6.0f}",
+            f"{statistics.median(ratios):6.2f} × {spread}",
         )
     sys.stdout.flush()
 

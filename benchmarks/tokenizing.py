@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_cli.data.encoder import Encoder
+from lora_cli.data.encoding.encoder import Encoder
+from lora_cli.data.encoding.tokenize import Masking, TokenizedRow, Tokenizer
 from lora_cli.data.load import Dataset, RowSource, load_dataset
-from lora_cli.data.tokenize import Masking, TokenizedRow, Tokenizer
 from lora_cli.events import Event, RowsRead
 from lora_cli.facts.model_source import find_model
 from lora_cli.facts.tokenizer import load_tokenizer

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from lora_cli.data.open_file import opened
-from lora_cli.data.read import kind_of_file
+from lora_cli.data.readers.open_file import opened
+from lora_cli.data.readers.read import kind_of_file
 from lora_cli.errors import Problem, Where
 from lora_cli.facts.dataset import DroppedRows
 from lora_cli.words import counted

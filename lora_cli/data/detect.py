@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_cli.data.format_wish import FormatWish, Wish, unknown_names
-from lora_cli.data.read import RawRow
+from lora_cli.data.readers.read import RawRow
 from lora_cli.errors import PlanError, Where
 from lora_cli.formats import FORMATS, RowFormat, RowProblemError, build_format
 from lora_cli.formats.row_format import Row

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from lora_cli.data.detect import unused_columns
-from lora_cli.data.encoder import Encoder, encode_all_of
-from lora_cli.data.read import RawRow
+from lora_cli.data.encoding.encoder import Encoder, encode_all_of
+from lora_cli.data.readers.read import RawRow
 from lora_cli.data.store import Store, pack_rows
 from lora_cli.formats import RowFormat, RowProblemError, RowTooLongError, build_format
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lora_cli.data.read import kind_of_file
+from lora_cli.data.readers.read import kind_of_file
 
 LINES = (".jsonl", ".ndjson", ".csv", ".tsv", ".txt")
 """Kinds of files that hold about a row a line."""

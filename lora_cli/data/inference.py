@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lora_cli.data.tokenize import Tokenizer
+from lora_cli.data.encoding.tokenize import Tokenizer
 from lora_cli.formats import Conversation
 
 

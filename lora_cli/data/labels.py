@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lora_cli.data.encoding.tokenized_row import TokenizedRow
 from lora_cli.data.rows import Rows
 from lora_cli.data.source import RowSource, load_source
-from lora_cli.data.tokenized_row import TokenizedRow
 from lora_cli.errors import PlanError, Problem
 from lora_cli.formats import Example, LabelledText, LabelledTokens
 from lora_cli.tasks.labels import sorted_labels

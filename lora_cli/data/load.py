@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lora_cli.data.encoder import Encoder
+from lora_cli.data.encoding.encoder import Encoder
 from lora_cli.data.rows import Row, Rows, SourceRows
 from lora_cli.data.source import RowSource, load_source
 from lora_cli.errors import PlanError, Problem, Where

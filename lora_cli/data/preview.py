@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lora_cli.data.batches.packing import Pack
 from lora_cli.data.duplicates import Duplicates, exact_duplicates, near_duplicates
-from lora_cli.data.encoder import Encoder
+from lora_cli.data.encoding.encoder import Encoder
 from lora_cli.data.lengths import Lengths, lengths_of
 from lora_cli.data.load import Dataset
-from lora_cli.data.packing import Pack
 from lora_cli.data.preview_inference import InferenceCheck, check_inference
 from lora_cli.data.preview_rows import RowReader, ShownRow
 from lora_cli.data.rows import Rows

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lora_cli.data.encoder import Encoder
+from lora_cli.data.encoding.encoder import Encoder
+from lora_cli.data.encoding.tokenize import Tokenizer
 from lora_cli.data.inference import compare_with_inference
 from lora_cli.data.rows import Rows
-from lora_cli.data.tokenize import Tokenizer
 from lora_cli.formats import Conversation, RowProblemError
 
 FIRST_OF_SOURCE = 50

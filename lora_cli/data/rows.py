@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from lora_cli.data.read import read_rows
+from lora_cli.data.encoding.tokenized_row import TokenizedRow
+from lora_cli.data.readers.read import read_rows
 from lora_cli.data.store import Store
-from lora_cli.data.tokenized_row import TokenizedRow
 from lora_cli.errors import RunError
 from lora_cli.facts.cache import cached_sha256
 from lora_cli.facts.dataset import FileFacts

@@ -15,9 +15,9 @@ from lora_cli.data.account import RowAccount, dropped_rows
 from lora_cli.data.bad_rows import bad_rows, row_problems
 from lora_cli.data.detect import SAMPLE, Detected, detect_format
 from lora_cli.data.encode_rows import Dropped, NumberedRow, RowEncoding
-from lora_cli.data.encoder import Encoder
+from lora_cli.data.encoding.encoder import Encoder
 from lora_cli.data.estimate import estimated_rows
-from lora_cli.data.read import RawRow, kind_of_file, read_rows
+from lora_cli.data.readers.read import RawRow, kind_of_file, read_rows
 from lora_cli.data.row_cache import cached_store
 from lora_cli.data.rows import SourceRows
 from lora_cli.data.store_files import VERSION, StoreWriter

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lora_cli.data.tokenized_row import TokenizedRow
+from lora_cli.data.encoding.tokenized_row import TokenizedRow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

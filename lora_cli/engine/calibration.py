@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import chain, islice
 
 from lora_cli.adapters.low_rank import DataStartSpec
+from lora_cli.data.batches.order import BatchOrder
 from lora_cli.data.load import Dataset
-from lora_cli.data.order import BatchOrder
 from lora_cli.engine.runtime import Runtime
 from lora_cli.model.evidence import Calibration
 from lora_cli.plan.batches import order_of_plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lora_cli.data.encoders import encoder_for
+from lora_cli.data.encoding.encoders import encoder_for
 from lora_cli.engine import run_directory
 from lora_cli.engine.answers import Scores, compare_answers
 from lora_cli.engine.artifacts import (

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from lora_cli.data.encoder import Encoder
+from lora_cli.data.encoding.encoder import Encoder
+from lora_cli.data.encoding.tokenized_row import TokenizedRow
 from lora_cli.data.rows import Rows
-from lora_cli.data.tokenized_row import TokenizedRow
 from lora_cli.engine.evaluate import evaluating
 from lora_cli.errors import RunError
 from lora_cli.formats import Conversation, Example, Pair, RowProblemError

@@ -9,7 +9,7 @@ from typing import Any
 from lora_cli.adapters.prefix_tuning import PrefixTuning
 from lora_cli.adapters.prompt_tuning import PromptTuning
 from lora_cli.adapters.variant import Start
-from lora_cli.data.encoders import encoder_for
+from lora_cli.data.encoding.encoders import encoder_for
 from lora_cli.data.load import Dataset, RowSource, load_dataset
 from lora_cli.engine.isolation import check_isolation
 from lora_cli.engine.runtime import Runtime

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import chain, islice
 
-from lora_cli.data.encoders import encoder_for
-from lora_cli.data.order import BatchOrder
-from lora_cli.data.packing import Pack
+from lora_cli.data.batches.order import BatchOrder
+from lora_cli.data.batches.packing import Pack
+from lora_cli.data.batches.units import Units
+from lora_cli.data.encoding.encoders import encoder_for
 from lora_cli.data.preview import PackFacts, Preview, Selection, make_preview
 from lora_cli.data.preview_rows import RowReader
-from lora_cli.data.units import Units
 from lora_cli.engine.prepare import planned_dataset, planned_tokenizer
 from lora_cli.events import Report, unheard
 from lora_cli.plan.batches import order_of_plan

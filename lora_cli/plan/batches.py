@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lora_cli.data.order import BatchOrder
+from lora_cli.data.batches.order import BatchOrder
+from lora_cli.data.batches.units import Mixing, Units, units_of
 from lora_cli.data.rows import Rows
-from lora_cli.data.units import Mixing, Units, units_of
 from lora_cli.facts.base_model import BaseModelFacts
 from lora_cli.plan.inputs import Inputs, longest_row
 from lora_cli.plan.reasons import Reasons

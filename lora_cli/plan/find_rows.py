@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
-from lora_cli.data.read import KNOWN, kind_of_file
+from lora_cli.data.readers.read import KNOWN, kind_of_file
 from lora_cli.errors import LoraCliError, PlanError, Where
 from lora_cli.facts.hub_data import PREFIX, HubData, hub_data, prepared_files, repository_folder
 from lora_cli.facts.remote import RemoteFiles, remote_files

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from lora_cli.data.read import kind_of_file
+from lora_cli.data.readers.read import kind_of_file
 from lora_cli.words import counted
 
 NO_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_cli.adapters.prompt import PromptSpec
-from lora_cli.data.chat_template import TemplateReading
-from lora_cli.data.units import Units
+from lora_cli.data.batches.units import Units
+from lora_cli.data.chat.chat_template import TemplateReading
 from lora_cli.errors import PlanError
 from lora_cli.facts.base_model import BaseModelFacts
 from lora_cli.facts.dataset import DatasetFacts

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lora_cli.data.bad_rows import row_problems
-from lora_cli.data.chat_template import (
+from lora_cli.data.chat.chat_template import (
     PLAIN_HEADINGS,
     find_chat_template,
     read_template,
     stop_tokens,
 )
-from lora_cli.data.encoder import Encoder
-from lora_cli.data.encoders import encoder_for
+from lora_cli.data.encoding.encoder import Encoder
+from lora_cli.data.encoding.encoders import encoder_for
 from lora_cli.data.expected import expected_answer
 from lora_cli.data.load import Dataset, load_dataset
 from lora_cli.errors import LoraCliError, PlanError, Problem, Where

@@ -16,9 +16,6 @@ TASKS: dict[str, type[Task]] = {
     "seq2seq_lm": Seq2SeqLm,
 }
 TaskSpec = Annotated[
-    CausalLm
-    | SequenceClassification
-    | TokenClassification
-    | Seq2SeqLm,
+    CausalLm | SequenceClassification | TokenClassification | Seq2SeqLm,
     OneOf(),
 ]

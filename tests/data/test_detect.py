@@ -9,7 +9,7 @@ import pytest
 
 from lora_cli.data.detect import SAMPLE, detect_format, unused_columns
 from lora_cli.data.format_wish import CAUSAL_LM, Wish
-from lora_cli.data.read import RawRow
+from lora_cli.data.readers.read import RawRow
 from lora_cli.errors import PlanError, Where
 from lora_cli.formats import FORMATS, LabelledText, LabelledTokens, SourceTarget
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from lora_cli.data.chat_template import read_template, stop_tokens
+from lora_cli.data.chat.chat_template import read_template, stop_tokens
+from lora_cli.data.encoding.tokenize import Masking, Tokenizer
 from lora_cli.data.expected import expected_answer, without_thoughts
 from lora_cli.data.rows import Row
-from lora_cli.data.tokenize import Masking, Tokenizer
 from lora_cli.formats import Conversation, Example, Message, Pair
 from tests.data import templates
-from tests.data.test_chat_templates import ONE, TWO, UNTRAINED
+from tests.data.chat.test_chat_templates import ONE, TWO, UNTRAINED
 
 
 def expected(

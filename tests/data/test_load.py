@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lora_cli.data.encoding.tokenize import Masking, Tokenizer
 from lora_cli.data.load import Dataset, RowSource, load_dataset, split_rows
-from lora_cli.data.tokenize import Masking, Tokenizer
 from lora_cli.errors import PlanError
 from lora_cli.facts.dataset import TokenFacts
 from tests.helpers.tiny_models import make_tokenizer, sum_rows, write_rows

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from lora_cli.data import preview as preview_module
+from lora_cli.data.encoding.tokenize import Masking, Tokenizer
 from lora_cli.data.load import RowSource, load_dataset
 from lora_cli.data.preview import Preview, Selection, make_preview
 from lora_cli.data.preview_inference import FIRST_OF_SOURCE
 from lora_cli.data.preview_rows import RowReader
-from lora_cli.data.tokenize import Masking, Tokenizer
 from lora_cli.tasks.causal_lm import CausalLm
 from tests.data import templates
 from tests.helpers.tiny_models import chat_row, make_tokenizer, sum_rows, write_rows

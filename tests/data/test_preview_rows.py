@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora_cli.data.encoders import encoder_for
+from lora_cli.data.encoding.encoders import encoder_for
+from lora_cli.data.encoding.tokenized_row import TokenizedRow
 from lora_cli.data.preview_rows import RowReader, ShownRow
 from lora_cli.data.rows import Row
-from lora_cli.data.tokenized_row import TokenizedRow
 from lora_cli.formats import Conversation, Example, LabelledText, LabelledTokens, SourceTarget
 from lora_cli.formats import Message as Turn
 from lora_cli.tasks import TaskSpec

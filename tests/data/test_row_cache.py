@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from lora_cli.data import row_cache
+from lora_cli.data.encoding.tokenized_row import TokenizedRow
 from lora_cli.data.rows import Rows
 from lora_cli.data.source import RowSource, load_source
 from lora_cli.data.store_files import ARRAYS, ENTRY
-from lora_cli.data.tokenized_row import TokenizedRow
 from lora_cli.errors import PlanError
 from lora_cli.facts.dataset import SourceFacts
 from lora_cli.formats import Example

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lora_cli.data.encoding.tokenized_row import TokenizedRow
 from lora_cli.data.load import load_dataset
 from lora_cli.data.rows import Rows
 from lora_cli.data.source import RowSource
-from lora_cli.data.tokenized_row import TokenizedRow
 from lora_cli.errors import RunError
 from lora_cli.formats import Example, Pair
 from tests.helpers.letters import Letters

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lora_cli.data.encoding.tokenize import Masking, Tokenizer
 from lora_cli.data.rows import Rows
 from lora_cli.data.source import RowSource, load_source
-from lora_cli.data.tokenize import Masking, Tokenizer
 from lora_cli.errors import PlanError, Problem, Where
 from lora_cli.facts.dataset import FileFacts, SourceFacts
 from tests.helpers.tiny_models import chat_row, make_tokenizer, write_rows

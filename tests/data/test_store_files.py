@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lora_cli.data.encoding.tokenized_row import TokenizedRow
 from lora_cli.data.store import Store, pack_rows
 from lora_cli.data.store_files import StoreWriter, open_store
-from lora_cli.data.tokenized_row import TokenizedRow
 
 Numbered = tuple[int, int, TokenizedRow]
 

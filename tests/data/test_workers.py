@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from lora_cli.data import encode_rows, workers
 from lora_cli.data.encode_rows import CHUNK_CHARACTERS, CHUNK_ROWS, EncodedChunk, chunks_of
-from lora_cli.data.read import RawRow
+from lora_cli.data.readers.read import RawRow
 from lora_cli.data.workers import encode_all, worker_count
 from lora_cli.errors import PlanError
 from tests.helpers.letters import ENCODING, numbered, numbered_pairs

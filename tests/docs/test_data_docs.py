@@ -9,7 +9,7 @@ from typing import get_args
 
 from lora_cli.data.detect import detect_format
 from lora_cli.data.format_wish import CAUSAL_LM, Wish
-from lora_cli.data.read import RawRow
+from lora_cli.data.readers.read import RawRow
 from lora_cli.formats import LabelledText, LabelledTokens, NamedFormat, SourceTarget
 
 KINDS = (*CAUSAL_LM, LabelledText, LabelledTokens, SourceTarget)

@@ -49,12 +49,14 @@ def tree_of(repository: Path) -> str:
 
 def drawn_files(repository: Path) -> set[str]:
     """Return the drawing's files as paths under the package."""
-    folder, drawn = "", set()
+    folders: dict[int, str] = {0: ""}
+    drawn = set()
     for line in tree_of(repository).splitlines():
-        if match := re.match(r"  ([a-z_]+/) ", line):
-            folder = match[1]
+        depth = len(line) - len(line.lstrip())
+        if match := re.match(r" +([a-z_]+/) ", line):
+            folders[depth] = folders[depth - 2] + match[1]
         names = re.findall(r"\b[a-z0-9]+[a-z0-9_]*\.py\b|__main__\.py", line)
-        drawn |= {(folder if line.startswith("    ") else "") + name for name in names}
+        drawn |= {folders[depth - 2] + name for name in names}
     return drawn
 
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from lora_cli.data.order import BatchOrder
-from lora_cli.data.units import units_of
+from lora_cli.data.batches.order import BatchOrder
+from lora_cli.data.batches.units import units_of
 from lora_cli.engine.calibration import first_rows, planned_calibration
 from lora_cli.engine.prepare import planned_dataset, planned_tokenizer
 from lora_cli.engine.runtime import Runtime

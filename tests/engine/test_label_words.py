@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from lora_cli.data.encoders import encoder_for
+from lora_cli.data.encoding.encoders import encoder_for
 from lora_cli.engine.label_words import label_choices
 from lora_cli.engine.prepare import planned_dataset, planned_tokenizer
 from lora_cli.tasks.measures import overlap_figures

@@ -14,8 +14,8 @@ from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
 
-from lora_cli.data.order import BatchOrder
-from lora_cli.data.units import units_of
+from lora_cli.data.batches.order import BatchOrder
+from lora_cli.data.batches.units import units_of
 from lora_cli.engine.prepare import planned_dataset, planned_tokenizer
 from lora_cli.plan.run_plan import RunPlan
 from tests.helpers.runs import PLAIN_PEFT, losses_of, plan_of, train, write_recipe

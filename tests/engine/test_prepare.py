@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lora_cli.data.tokenize import Tokenizer
+from lora_cli.data.encoding.tokenize import Tokenizer
 from lora_cli.engine.prepare import (
     build_trainables,
     planned_dataset,

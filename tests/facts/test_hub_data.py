@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from lora_cli.data.read import read_rows
+from lora_cli.data.readers.read import read_rows
 from lora_cli.errors import MissingDependencyError, PlanError
 from lora_cli.facts.hub_data import HubData, hub_data, prepared_files, repository_folder
 from tests.helpers.hub_cache import COMMIT, prepare_hub_data

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from lora_cli.data.encode_rows import NumberedRow, RowEncoding
-from lora_cli.data.read import RawRow
-from lora_cli.data.tokenized_row import TokenizedRow
+from lora_cli.data.encoding.tokenized_row import TokenizedRow
+from lora_cli.data.readers.read import RawRow
 from lora_cli.errors import PlanError
 from lora_cli.formats import Example, Pair, RowProblemError
 

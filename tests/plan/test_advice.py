@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lora_cli.data.chat_template import FOLDER
+from lora_cli.data.chat.chat_template import FOLDER
 from lora_cli.plan.inputs import Facts
 from lora_cli.plan.make import make_plan
 from lora_cli.plan.resolve import resolve_plan

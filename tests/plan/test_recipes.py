@@ -7,9 +7,9 @@ from typing import get_args
 
 import pytest
 
+from lora_cli.data.encoding.tokenize import Tokenizer
 from lora_cli.data.rows import Rows
 from lora_cli.data.source import RowSource, load_source
-from lora_cli.data.tokenize import Tokenizer
 from lora_cli.facts.model_source import find_model
 from lora_cli.facts.tokenizer import load_tokenizer
 from lora_cli.formats import NamedFormat

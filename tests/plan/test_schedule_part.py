@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lora_cli.data.units import Units
+from lora_cli.data.batches.units import Units
 from lora_cli.plan.inputs import Facts
 from lora_cli.plan.resolve import resolve_plan
 from lora_cli.plan.run_plan import RunPlan, SchedulePlan

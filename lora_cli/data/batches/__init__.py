@@ -1,0 +1,1 @@
+"""Rows → what batches are made of, and in which order."""

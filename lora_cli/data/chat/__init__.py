@@ -1,0 +1,1 @@
+"""Conversations → text, and where the answers in it are."""

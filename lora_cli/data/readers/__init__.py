@@ -1,0 +1,1 @@
+"""Files → raw rows, one module a kind of file."""
