@@ -128,7 +128,8 @@ def _source(source: SourcePlan) -> list[str]:
     lines = [f"{source.files[0].file}{more}  ({rows}, {source.format})"]
     lines += [f"  dropped, line {dropped}" for dropped in source.dropped[:MOST_DROPPED_SHOWN]]
     if source.dropped_rows > MOST_DROPPED_SHOWN:
-        lines.append(f"  dropped: {source.dropped_rows - MOST_DROPPED_SHOWN:,} more, see plan.json")
+        by_reason = source.dropped_by_reason.items()
+        lines += [f"  dropped in all: {count:,} × {reason}" for reason, count in by_reason]
     return lines
 
 

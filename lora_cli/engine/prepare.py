@@ -57,7 +57,7 @@ def planned_dataset(plan: RunPlan, tokenizer: Any, report: Report = unheard) -> 
     """
     evaluation = plan.evaluation
     apart = evaluation.source if evaluation else None
-    for source in (*plan.data.sources, *([apart] if apart else [])):
+    for source in plan.sources:
         for file in source.files:
             _check_unchanged(file)
     dataset = load_dataset(

@@ -116,14 +116,24 @@ def _check_resumable(folder: Path, plan: RunPlan) -> None:
         raise PlanError(f"cannot be read: {reason}", str(folder / PLAN), hint) from error
     if earlier.digest != plan.digest:
         in_plan = ", ".join(_differences(content_of(earlier), content_of(plan)))
-        keys = ", ".join(_changed_keys(earlier, plan))
-        places = f"{keys}; in the plan: {in_plan}" if keys else in_plan
+        words = [f"the rows of {name}" for name in _changed_files(earlier, plan)]
+        changed = ", ".join([*words, *_changed_keys(earlier, plan)])
+        places = f"{changed}; in the plan: {in_plan}" if changed else in_plan
         message = f"the plan is not the one that was begun; different: {places}"
         hint = "undo the change, or begin a new run in another output.dir"
         raise PlanError(message, str(folder / PLAN), hint)
     if (folder / RESULT).is_file():
         hint = "--overwrite runs it again"
         raise PlanError("the run is finished: there is nothing to resume", str(folder), hint)
+
+
+def _changed_files(earlier: RunPlan, now: RunPlan) -> list[str]:
+    """Return the names of files of rows that have another content now."""
+    before, after = (
+        {Path(file.file).name: file.sha256 for source in plan.sources for file in source.files}
+        for plan in (earlier, now)
+    )
+    return [name for name in after if name in before and before[name] != after[name]]
 
 
 def _changed_keys(earlier: RunPlan, now: RunPlan) -> list[str]:

@@ -145,7 +145,7 @@ def _dropped(_plan: RunPlan, facts: Facts) -> Iterator[str]:
     dropped = sum(source.dropped.count for source in _sources(facts))
     if dropped:
         rows = counted(dropped, "row")
-        yield f"dropped: {rows}; plan.json has the reasons"
+        yield f"dropped: {rows}; `loracli preview` says which and why"
 
 
 def _unused_columns(_plan: RunPlan, facts: Facts) -> Iterator[str]:

@@ -194,6 +194,12 @@ class RunPlan(PlanPart):
     warnings: Annotated[tuple[str, ...], Field(json_schema_extra=PLACE)]
 
     @property
+    def sources(self) -> tuple[SourcePlan, ...]:
+        """Return all sources of rows: to train on, and to evaluate on if they have one."""
+        apart = self.evaluation.source if self.evaluation else None
+        return (*self.data.sources, *([apart] if apart else []))
+
+    @property
     def digest(self) -> str:
         """Return the sha256 of content and choices, in hexadecimal."""
         return sha256_of_text(json.dumps(content_of(self), sort_keys=True, ensure_ascii=False))

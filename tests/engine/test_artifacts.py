@@ -68,7 +68,8 @@ def test_the_origin_names_base_plan_and_versions(finished: Finished) -> None:
     assert origin["plan_digest"] == finished.plan.digest
     assert origin["quantization"] == {"method": "none"}
     assert origin["versions"]["loracli"] == __version__
-    assert origin["versions"].keys() == {"loracli", "torch", "transformers", "peft", "accelerate"}
+    packages = {"torch", "transformers", "peft", "accelerate", "bitsandbytes"}
+    assert origin["versions"].keys() == {"loracli", *packages}
 
 
 def test_the_tensors_are_float32_pairs_for_every_planned_module(finished: Finished) -> None:

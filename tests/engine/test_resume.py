@@ -163,6 +163,17 @@ def test_a_changed_plan_is_refused_with_the_fields_that_differ(
     ) in str(caught.value)
 
 
+def test_a_plan_on_changed_rows_names_their_file(tmp_path: Path, tiny_model: TinyModel) -> None:
+    interrupt(make(tmp_path, tiny_model), 1)
+    rows = (tmp_path / "rows.jsonl").read_text("utf-8")
+    planned = make(tmp_path, tiny_model)
+    (tmp_path / "rows.jsonl").write_text(rows.replace("2", "3"), "utf-8")
+    changed = plan_of(tmp_path / "recipe.yaml")
+    assert changed.digest != planned.digest
+    with pytest.raises(PlanError, match=r"different: the rows of rows\.jsonl; in the plan: data\."):
+        train(changed, resume=True)
+
+
 def test_changed_rows_are_refused_by_name(tmp_path: Path, tiny_model: TinyModel) -> None:
     plan = make(tmp_path, tiny_model)
     interrupt(plan, 1)

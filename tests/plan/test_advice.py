@@ -215,7 +215,7 @@ def test_rows_that_are_dropped_and_columns_that_are_not_read(
     write_rows(tmp_path / "rows.jsonl", [{**row, **extra} for row in sum_rows(9)] + bad)
     plan = make_plan(loaded)
     assert plan.warnings == (
-        "dropped: 2 rows; plan.json has the reasons",
+        "dropped: 2 rows; `loracli preview` says which and why",
         "columns of the data that nothing reads: `id`, `notes`",
     )
     reason = "column `messages` must be a list of turns that is not empty"

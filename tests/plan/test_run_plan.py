@@ -53,6 +53,7 @@ SCHEDULES = st.builds(
     learning_rate=NUMBER,
     warmup_ratio=NUMBER,
     max_gradient_norm=NUMBER,
+    sampling_temperature=st.none() | NUMBER,
 )
 TARGETS = st.one_of(
     st.sampled_from(["all-linear", "attention", "mlp"]),

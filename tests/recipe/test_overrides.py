@@ -65,22 +65,23 @@ evaluation: {split: 0.2, patience: 3}
 
 
 @pytest.mark.parametrize(
-    ("override", "key", "other", "value"),
+    ("override", "key", "given", "other", "value"),
     [
-        ("adapter=rslora", "adapter.variant", "adapter.rank", 32),
-        ("model=other", "model.name", "model.dtype", "float32"),
-        ("dataset=b.jsonl", "dataset.0.path", "dataset.0.max_rows", 10),
-        ("evaluation=0.3", "evaluation.split", "evaluation.patience", 3),
+        ("adapter=rslora", "adapter.variant", "rslora", "adapter.rank", 32),
+        ("model=other", "model.name", "other", "model.dtype", "float32"),
+        ("dataset=b.jsonl", "dataset.0.path", ("b.jsonl",), "dataset.0.max_rows", 10),
+        ("evaluation=0.3", "evaluation.split", 0.3, "evaluation.patience", 3),
         (
             "training.optimizer=adamw_8bit",
             "training.optimizer.name",
+            "adamw_8bit",
             "training.optimizer.weight_decay",
             0.1,
         ),
     ],
 )
 def test_a_scalar_sets_the_main_field_of_a_section_and_leaves_the_rest(
-    override: str, key: str, other: str, value: object, tmp_path: Path
+    override: str, key: str, given: object, other: str, value: object, tmp_path: Path
 ) -> None:
     recipe = load(tmp_path, WRITTEN_OUT, override).recipe.model_dump()
 
@@ -90,7 +91,7 @@ def test_a_scalar_sets_the_main_field_of_a_section_and_leaves_the_rest(
             node = node[int(part) if part.isdigit() else part]
         return node
 
-    assert str(at(key)) == override.partition("=")[2]
+    assert at(key) == given
     assert at(other) == value
 
 

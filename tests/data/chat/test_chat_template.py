@@ -239,5 +239,5 @@ def test_a_template_that_tells_nothing(template: str | None) -> None:
 
 
 def test_the_templates_are_part_of_the_package() -> None:
-    assert FOLDER.parent.name == "data"
+    assert FOLDER.parent.name == "chat"
     assert all((FOLDER / f"{name}.jinja").is_file() for name in BUILT_IN)
