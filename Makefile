@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The torch that the tests have run with; pyproject.toml asks for no more than a lower bound.
 TORCH ?= torch~=2.13.0
 # Tiny models are no faster on two threads: a process a core instead.
-PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test check lint clean
 
