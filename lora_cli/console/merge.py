@@ -1,28 +1,69 @@
-"""A finished merge on the terminal."""
+"""`loracli merge` on the terminal: progress, what was written, and the proof."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
+from lora_cli.console.quiet import quiet_bars, quiet_libraries
 from lora_cli.console.units import gigabytes
-from lora_cli.merge.merge import MergeResult
+from lora_cli.merge.merge import MergeResult, Phase, merge_adapter
+from lora_cli.merge.prepare import MergeOptions
 from lora_cli.words import counted
 
 
-def show_merge(merged: MergeResult, *, as_json: bool) -> None:
-    """Print what was merged, for a person or a program."""
-    console = Console(highlight=False)
+def merge(adapter: Path, options: MergeOptions, *, as_json: bool) -> MergeResult:
+    """Merge an adapter and print what came of it, for a person or a program."""
+    quiet_libraries()
+    with Console(stderr=True).status("reading the adapter") as status:
+
+        def report(phase: Phase, done: int, total: int) -> None:
+            if phase == "checking":
+                quiet_bars()  # imports transformers, which merging itself may not need
+                status.update("comparing with base and adapter")
+            elif phase == "writing":
+                status.update(f"writing {gigabytes(done)} of {gigabytes(total)}")
+
+        result = merge_adapter(adapter, options, report=report)
     if as_json:
-        print(json.dumps(asdict(merged), indent=2))  # noqa: T201  # rich would wrap long lines
-        return
-    console.print(
-        f"{counted(merged.adapter_tensors, 'adapter tensor')} folded into {merged.changed_tensors} "
-        f"of {counted(merged.tensors, 'tensor')}, {gigabytes(merged.bytes_written)} in "
-        f"{merged.seconds:.1f} s",
-        soft_wrap=True,
+        print(json.dumps(asdict(result), indent=2))  # noqa: T201  # rich would wrap long lines
+    else:
+        show_merge(result, Console(highlight=False))
+    return result
+
+
+def show_merge(merged: MergeResult, console: Console) -> None:
+    """Print what a merge came to."""
+    written = f"{gigabytes(merged.bytes_written)} in {merged.seconds:.1f} s"
+    tensors = f"{merged.changed_tensors} of {counted(merged.tensors, 'tensor')} changed"
+    lines = [
+        f"{merged.method}, {counted(merged.adapter_tensors, 'tensor')} → {tensors}, {written}",
+        f"base      {merged.base}",
+        f"merged    {merged.output}",
+    ]
+    if merged.requantized_tensors:
+        count = counted(merged.requantized_tensors, "more tensor")
+        lines.append(f"held      {count} written as the quantized base held them in training")
+    if merged.untied:
+        lines.append(f"untied    {', '.join(merged.untied)} now has numbers of its own")
+    if merged.dropped:
+        lines.append(f"left out  {', '.join(merged.dropped)}: this model has no place for them")
+    lines.append(f"proof     {_proof(merged)}")
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+
+
+def _proof(merged: MergeResult) -> str:
+    proof = merged.proof
+    if proof is None:
+        return "not asked for (--no-verify)"
+    return (
+        f"{counted(proof.positions, 'place')} of {counted(proof.probes, 'text')}: logits differ by "
+        f"at most {proof.max_difference:.2g}, {proof.relative_difference:.2g} of their spread "
+        f"(allowed {proof.tolerance:.2g}; without the adapter {proof.effect:.2g}); "
+        f"KL {max(0.0, proof.divergence):.2g}; same likeliest token {proof.agreement:.1%}"
     )
-    console.print(f"base      {merged.base}", soft_wrap=True)
-    console.print(f"merged    {merged.output}", soft_wrap=True)

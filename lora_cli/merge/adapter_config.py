@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -126,26 +126,6 @@ class AdapterConfig:
         return value
 
 
-def read_config(folder: Path) -> AdapterConfig:
-    """Return the settings of an adapter that is nothing but pairs (A, B).
-
-    Raises:
-        MergeError: not readable, or of a kind that this version does not merge.
-    """
-    config = read_any_config(folder)
-    if config.kind != "LORA":
-        message = f"`{config.kind}` adapters are not merged by this version"
-        raise MergeError(message, str(config.path), MERGE_WITH_PEFT)
-    if config.task not in CAUSAL_TASKS:
-        message = f"adapters for {config.task} are not merged by this version"
-        hint = "load it with peft on the model class of its task, and call merge_and_unload"
-        raise MergeError(message, str(config.path), hint)
-    if found := beside_pairs(config):
-        message = f"not merged by this version: {', '.join(found)}"
-        raise MergeError(message, str(config.path), MERGE_WITH_PEFT)
-    return config
-
-
 def read_any_config(folder: Path) -> AdapterConfig:
     """Return the settings of an adapter of any kind.
 
@@ -166,6 +146,36 @@ def beside_pairs(config: AdapterConfig) -> list[str]:
     if start not in _UNCHANGED_BASE:
         found.append(f"initialisation {start!r}, which changes the base")
     return found
+
+
+def check_known(config: AdapterConfig) -> None:
+    """Check that the adapter is for the base as it was loaded, and that peft knows its settings.
+
+    peft itself passes over a setting that it does not know.
+
+    Raises:
+        MergeError: a setting is not known, or the adapter was trained on a base that its start had
+            changed, or on copies of layers.
+    """
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    place = str(config.path)
+    kinds = {str(kind.value): kind for kind in PEFT_TYPE_TO_CONFIG_MAPPING}
+    if config.kind not in kinds:
+        hint = f"is peft new enough? it knows {', '.join(sorted(kinds))}"
+        raise MergeError(f"`peft_type` is {config.kind!r}, which is not known", place, hint)
+    known = {each.name for each in fields(PEFT_TYPE_TO_CONFIG_MAPPING[kinds[config.kind]])}
+    unknown = sorted(key for key, value in config.settings.items() if value and key not in known)
+    if unknown:
+        message = f"peft does not know the setting `{unknown[0]}`, which may change what it means"
+        raise MergeError(message, place, "is peft new enough?")
+    start = config.settings.get("init_lora_weights")
+    if config.kind == "LORA" and start not in _UNCHANGED_BASE:
+        message = f"starts by {start!r}, which changes the base: the adapter alone does not say how"
+        hint = "save it from peft with `path_initial_model_for_weight_conversion`"
+        raise MergeError(message, place, hint)
+    if config.settings.get("layer_replication"):
+        raise MergeError("is for replicated layers, which are not merged", place, MERGE_WITH_PEFT)
 
 
 def beside_weights(config: AdapterConfig) -> list[str]:

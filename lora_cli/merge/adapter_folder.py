@@ -1,20 +1,19 @@
-"""What an adapter's folder holds: its base, and the pairs (A, B) with their scaling.
+"""What an adapter's folder holds: its settings, its tensors, and the pairs (A, B) of a plain LoRA.
 
-Reads peft's own files. Every tensor belongs to a pair, or the folder is refused: nothing is half
+Reads peft's own files. Every tensor belongs to a pair, or there are no pairs: nothing is half
 merged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from lora_cli.errors import MergeError
-from lora_cli.facts.model_source import ModelSource
-from lora_cli.merge.adapter_config import CONFIG, AdapterConfig, read_config
-from lora_cli.merge.base import find_base, quantization_of, read_origin
+from lora_cli.merge.adapter_config import CONFIG, AdapterConfig, read_any_config
+from lora_cli.merge.base import quantization_of, read_origin
 
 if TYPE_CHECKING:
     import torch
@@ -35,12 +34,27 @@ class Update:
 
 @dataclass(frozen=True)
 class AdapterFolder:
-    """An adapter that can be folded."""
+    """An adapter as it was saved: by peft, or by a run, which says more of its base."""
 
     path: Path
-    base: ModelSource
-    updates: dict[str, Update]
-    """By the name of the base's module."""
+    config: AdapterConfig
+    origin: Mapping[str, Any]
+    """What `loracli.json` says of its training; nothing for one made elsewhere."""
+    tensors: Mapping[str, torch.Tensor] = field(repr=False)
+
+    @property
+    def method(self) -> str:
+        """Return the method's name."""
+        return "DORA" if self.config.settings.get("use_dora") else self.config.kind
+
+    @property
+    def quantization(self) -> str:
+        """Return how the base was held while training: a method's name, or `none`."""
+        return quantization_of(self.origin)
+
+    def on_full_precision(self) -> Self:
+        """Return it for a base in full precision: what was said of quantizing is done with."""
+        return replace(self, origin={**self.origin, "quantization": None})
 
 
 def find_adapter(path: Path) -> Path:
@@ -59,26 +73,12 @@ def find_adapter(path: Path) -> Path:
 
 
 def read_adapter(folder: Path) -> AdapterFolder:
-    """Return the adapter with its tensors in memory.
+    """Return the adapter in `folder`, its tensors in memory.
 
     Raises:
-        MergeError: the kind of adapter is not known, a tensor is left over or does not fit, or the
-            base is not the one the adapter was trained on.
+        MergeError: it cannot be read, or a tensor holds what is no number.
     """
-    config, origin = read_config(folder), read_origin(folder)
-    updates = pairs_of(read_tensors(folder), config)
-    _check_quantization(folder, origin)
-    return AdapterFolder(folder, find_base(config, origin), updates)
-
-
-def _check_quantization(folder: Path, origin: dict[str, Any]) -> None:
-    method = quantization_of(origin)
-    if method != "none":
-        message = (
-            f"was trained on a base in {method}: folded into the full-precision base it would "
-            "not be the model that was trained, and this version does not fold it otherwise"
-        )
-        raise MergeError(message, str(folder), "use the adapter with peft, on the quantized base")
+    return AdapterFolder(folder, read_any_config(folder), read_origin(folder), read_tensors(folder))
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:

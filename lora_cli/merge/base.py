@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lora_cli.errors import MergeError, PlanError, RunError
 from lora_cli.facts.model_source import ModelSource, find_model
 from lora_cli.merge.adapter_config import AdapterConfig, read_json
+from lora_cli.merge.output import COMPANIONS
 from lora_cli.model.weights import fetch_weights
+from lora_cli.words import reason_of
 
 ORIGIN = "loracli.json"
 
@@ -39,15 +44,16 @@ def base_name(config: AdapterConfig, origin: Mapping[str, Any]) -> str:
     return name
 
 
-def find_base(config: AdapterConfig, origin: Mapping[str, Any]) -> ModelSource:
-    """Return where the adapter's base is.
+def find_base(config: AdapterConfig, origin: Mapping[str, Any], elsewhere: str = "") -> ModelSource:
+    """Return where the adapter's base is: where its files say, or `elsewhere`.
 
     Raises:
         MergeError: it cannot be found, or is not the one the adapter was trained on.
     """
-    name = base_name(config, origin)
+    name = elsewhere or base_name(config, origin)
     try:
-        source = find_model(name, revision=config.revision, base_dir=Path.cwd())
+        revision = None if elsewhere else config.revision
+        source = find_model(name, revision=revision, base_dir=Path.cwd())
     except PlanError as error:
         raise MergeError.from_problems(error.problems) from error
     planned = origin.get("base_fingerprint")
@@ -75,3 +81,42 @@ def fetch_base(source: ModelSource) -> Path:
         )
     except (PlanError, RunError) as error:
         raise MergeError.from_problems(error.problems) from error
+
+
+@contextmanager
+def full_precision(base: Path) -> Iterator[Path]:
+    """Give the folder of a base's weights in full precision: its own, or a temporary one.
+
+    A base that is quantized in its files is dequantised as a whole first.
+
+    Raises:
+        MergeError: it cannot be.
+    """
+    settings = read_json(base / "config.json")
+    quantized = settings.get("quantization_config")
+    if not quantized:
+        yield base
+        return
+    with tempfile.TemporaryDirectory(prefix="loracli-dequantised-") as temporary:
+        _dequantise(base, Path(temporary), str(quantized.get("quant_method")))
+        yield Path(temporary)
+
+
+def _dequantise(base: Path, folder: Path, method: str) -> None:
+    if method != "bitsandbytes":
+        message = f"is held in {method}, which is not dequantised here"
+        raise MergeError(message, str(base), "serve the adapter with peft, on that base")
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(str(base), device_map={"": "cpu"})
+        model = model.dequantize(torch.float32)
+    except (OSError, ValueError, RuntimeError, ImportError, TypeError) as error:
+        raise MergeError(f"cannot be dequantised: {reason_of(error)}", str(base)) from error
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(str(folder))
+    for file in base.iterdir():
+        if file.suffix in COMPANIONS and not (folder / file.name).exists():
+            shutil.copyfile(file, folder / file.name)

@@ -16,7 +16,7 @@ from typing import Any
 from lora_cli.errors import ExportError, MergeError
 from lora_cli.files import new_folder
 from lora_cli.merge.adapter_folder import find_adapter
-from lora_cli.merge.base import fetch_base
+from lora_cli.merge.base import fetch_base, full_precision
 from lora_cli.merge.canonical import uniform_rank, write_canonical
 from lora_cli.merge.exportable import INSTEAD, Exportable, read_exportable
 from lora_cli.merge.factors import factors_of
@@ -91,7 +91,7 @@ def _export(adapter_or_run: Path, output: Path, limit: Limit, report: Progress) 
         write_canonical(new, pairs, adapter.config, origin)
         size = sum(path.stat().st_size for path in new.iterdir())
     return ExportResult(
-        adapter=str(adapter.folder),
+        adapter=str(adapter.path),
         method=adapter.method,
         base=adapter.base_name,
         output=str(output),
@@ -123,13 +123,12 @@ def _fits(adapter: Exportable, limit: Limit, report: Progress) -> dict[str, Fit]
         message = f"no LoRA is known that is exactly the same as {adapter.method}"
         hint = f"say how near is enough: --error 0.05, or a rank as in --rank 32; or {INSTEAD}"
         raise MergeError(message, str(adapter.config.path), hint)
-    base = fetch_base(adapter.find_base())
-    quantization = adapter.origin.get("quantization") or {}
-    adapted = AdaptedBase(base, adapter.folder, adapter.tensors, quantization)
     fits = {}
-    for done, (module, delta) in enumerate(adapted.changes(), 1):
-        fits[module] = fit_weight(delta, limit)
-        report(done, len(adapted))
+    with full_precision(fetched := fetch_base(adapter.find_base())) as base:
+        adapted = AdaptedBase(adapter if base == fetched else adapter.on_full_precision(), base)
+        for done, (module, delta) in enumerate(adapted.changes(), 1):
+            fits[module] = fit_weight(delta, limit)
+            report(done, len(adapted))
     return fits
 
 

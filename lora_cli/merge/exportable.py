@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from lora_cli.errors import MergeError
 from lora_cli.facts.model_source import ModelSource
@@ -17,11 +15,8 @@ from lora_cli.merge.adapter_config import (
     beside_weights,
     read_any_config,
 )
-from lora_cli.merge.adapter_folder import TENSORS, read_tensors
-from lora_cli.merge.base import base_name, find_base, quantization_of, read_origin
-
-if TYPE_CHECKING:
-    import torch
+from lora_cli.merge.adapter_folder import TENSORS, AdapterFolder, read_tensors
+from lora_cli.merge.base import base_name, find_base, read_origin
 
 PROMPTS = frozenset(
     [
@@ -43,19 +38,8 @@ INSTEAD = f"{MERGE_WITH_PEFT} and serve that model, or serve it with peft"
 
 
 @dataclass(frozen=True)
-class Exportable:
+class Exportable(AdapterFolder):
     """An adapter that changes the weights of linear layers, and nothing else."""
-
-    folder: Path
-    config: AdapterConfig
-    origin: Mapping[str, Any]
-    """What `loracli.json` says of its base."""
-    tensors: Mapping[str, torch.Tensor] = field(repr=False)
-
-    @property
-    def method(self) -> str:
-        """Return the method's name."""
-        return "DORA" if self.config.settings.get("use_dora") else self.config.kind
 
     @property
     def base_name(self) -> str:
@@ -69,11 +53,6 @@ class Exportable:
             MergeError: it cannot be found, or is another one.
         """
         return find_base(self.config, self.origin)
-
-    @property
-    def quantization(self) -> str:
-        """Return how the base was held while training: a method's name, or `none`."""
-        return quantization_of(self.origin)
 
     @property
     def doubly_quantized(self) -> bool:

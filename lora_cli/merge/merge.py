@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from lora_cli.errors import MergeError
-from lora_cli.files import new_folder
-from lora_cli.merge.adapter_config import CONFIG, read_json
-from lora_cli.merge.adapter_folder import AdapterFolder, find_adapter, read_adapter
-from lora_cli.merge.base import fetch_base
-from lora_cli.merge.fold import fold_shard
-from lora_cli.merge.layout import weight_updates
-from lora_cli.merge.output import COMPANIONS, TOKENIZER_FILES, check_free, tokenizer_files
+from lora_cli.files import new_folder, write_text
+from lora_cli.merge.adapter_folder import find_adapter, read_adapter
+from lora_cli.merge.base import fetch_base, find_base, full_precision
+from lora_cli.merge.checkpoint import companions_size
+from lora_cli.merge.output import check_free, write_companions
+from lora_cli.merge.prepare import MergeOptions, Prepared, prepare_merge
+from lora_cli.merge.writing import lay_out, write_layout
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lora_cli.merge.proof import Proof
+
+REPORT = "merge_report.json"
+
+Phase = Literal["reading", "writing", "checking"]
+Progress = Callable[[Phase, int, int], None]
+"""Told what begins or goes on, and how many bytes of how many are written; from any thread."""
 
 
 @dataclass(frozen=True)
@@ -25,99 +37,118 @@ class MergeResult:
     """What a merge wrote."""
 
     adapter: str
+    method: str
     base: str
     output: str
+    adapter_tensors: int
     tensors: int
     changed_tensors: int
-    adapter_tensors: int
+    requantized_tensors: int
+    """Those that are as the quantized base held them, though no adapter is on them."""
+    untied: tuple[str, ...]
+    dropped: tuple[str, ...]
     bytes_written: int
+    proof: Proof | None
     seconds: float
 
 
-def merge_adapter(adapter_or_run: Path, output: Path) -> MergeResult:
-    """Write `output`: the base of the adapter with the adapter folded in, ready to load.
+def merge_adapter(
+    adapter_or_run: Path,
+    options: MergeOptions,
+    *,
+    report: Progress = lambda _phase, _done, _total: None,
+) -> MergeResult:
+    """Write a folder: the base of the adapter with the adapter folded in, ready to load.
 
     Raises:
-        MergeError: the output is taken, or any tensor of the adapter would be lost.
+        MergeError: the output is taken, any tensor of the adapter would be lost, or the written
+            checkpoint is not base and adapter.
     """
     started = time.perf_counter()
-    check_free(output)
-    adapter = read_adapter(find_adapter(adapter_or_run))
-    base = fetch_base(adapter.base)
-    try:
+    folder = find_adapter(adapter_or_run)
+    output = options.output or _beside(adapter_or_run, folder)
+    check_free(output, overwrite=options.overwrite)
+    adapter = read_adapter(folder)
+    report("reading", 0, 0)
+    source = find_base(adapter.config, adapter.origin, options.base)
+    fetched = fetch_base(source)
+    with full_precision(fetched) as base, _errors_named(output):
+        prepared = prepare_merge(adapter, base, options, dequantised=base != fetched)
+        _check_space(output, prepared.plan.size + companions_size(base))
         with new_folder(output) as new:
-            _copy_config(base, adapter.path, new)
-            tensors, changed = _fold_shards(base, new, adapter)
-            size = sum(path.stat().st_size for path in new.iterdir())
+            _write(prepared, new, options, report)
+            report("checking", 0, 0)
+            proof = _prove(prepared, new) if options.verify else None
+            result = MergeResult(
+                adapter=str(folder),
+                method=adapter.method,
+                base=str(source.gguf or source.folder),
+                output=str(output),
+                adapter_tensors=len(adapter.tensors),
+                tensors=len(prepared.plan.tensors),
+                changed_tensors=prepared.plan.changed,
+                requantized_tensors=prepared.plan.requantized,
+                untied=prepared.plan.untied,
+                dropped=prepared.plan.dropped,
+                bytes_written=sum(path.stat().st_size for path in new.iterdir()),
+                proof=proof,
+                seconds=time.perf_counter() - started,
+            )
+            write_text(new / REPORT, json.dumps(asdict(result), indent=2) + "\n")
+    return result
+
+
+def _beside(named: Path, folder: Path) -> Path:
+    """Return where to write when nothing is said: inside a run, or beside an adapter's folder."""
+    named, folder = named.absolute(), folder.absolute()
+    return named / "merged" if folder != named else folder.with_name(f"{folder.name}-merged")
+
+
+def _write(prepared: Prepared, new: Path, options: MergeOptions, report: Progress) -> None:
+    plan, total, written = prepared.plan, prepared.plan.size, 0
+
+    def count(size: int) -> None:
+        nonlocal written
+        written += size
+        report("writing", written, total)
+
+    write_companions(prepared.base, prepared.adapter.path, new, prepared.settings)
+    layout = lay_out(prepared.files, plan.tensors, options.max_shard_bytes)
+    write_layout(new, layout, plan.rewrites, count)
+
+
+def _prove(prepared: Prepared, new: Path) -> Proof:
+    from lora_cli.merge.proof import prove
+
+    proof = prove(prepared.adapter, prepared.base, new, prepared.coarsest())
+    if not proof.holds:
+        message = (
+            f"the merged checkpoint is not base and adapter: its logits differ by "
+            f"{proof.relative_difference:.2%} of their spread, and rounding explains "
+            f"{proof.tolerance:.2%}"
+        )
+        hint = "nothing was written; please report it with the adapter's config, or use --no-verify"
+        raise MergeError(message, str(prepared.adapter.path), hint)
+    return proof
+
+
+@contextmanager
+def _errors_named(output: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}"
         raise MergeError(reason, str(error.filename or output)) from error
-    return MergeResult(
-        adapter=str(adapter.path),
-        base=str(base),
-        output=str(output),
-        tensors=tensors,
-        changed_tensors=changed,
-        adapter_tensors=2 * len(adapter.updates),
-        bytes_written=size,
-        seconds=time.perf_counter() - started,
-    )
 
 
-def _fold_shards(base: Path, new: Path, adapter: AdapterFolder) -> tuple[int, int]:
-    """Write every shard; return how many tensors there are, and how many are changed."""
-    shards = _shards(base)
-    stored = [name for shard in shards for name in _tensor_names(shard)]
-    updates = weight_updates(base, adapter.updates, stored)
-    changed: set[str] = set()
-    for shard in shards:
-        changed |= fold_shard(shard, new / shard.name, updates)[1]
-    assert changed == updates.keys(), "every update has a tensor"
-    return len(stored), len(changed)
+def _check_space(output: Path, size: int) -> None:
+    """Check that the disk has room for what will be written.
 
-
-def _shards(base: Path) -> list[Path]:
-    """Return the files that transformers would load, and no others that lie beside them."""
-    if (base / INDEX).is_file():
-        names = read_json(base / INDEX).get("weight_map", {}).values()
-        shards = [base / name for name in sorted(set(names))]
-    else:
-        shards = [base / SINGLE]
-    absent = [shard for shard in shards if not shard.is_file()]
-    if absent or not shards:
-        hint = "only safetensors weights are merged"
-        name = absent[0].name if absent else INDEX
-        raise MergeError(f"has no weights in {name}", str(base), hint)
-    return shards
-
-
-def _tensor_names(shard: Path) -> list[str]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(shard, framework="pt") as file:
-            return list(file.keys())
-    except SafetensorError as error:
-        raise MergeError(f"cannot be read: {error}", str(shard)) from error
-
-
-def _copy_config(base: Path, adapter: Path, new: Path) -> None:
-    """Copy the base's config and the adapter's own tokenizer (the base's, if it has none)."""
-    if not (base / "config.json").is_file():
-        raise MergeError("has no config.json", str(base))
-    own_tokenizer = (adapter / "tokenizer_config.json").is_file()
-    for path in _companions(base):
-        if not (own_tokenizer and path.name.startswith(TOKENIZER_FILES)):
-            shutil.copyfile(path, new / path.name)
-    if own_tokenizer:
-        for path in tokenizer_files(adapter):
-            shutil.copyfile(path, new / path.name)
-
-
-def _companions(folder: Path) -> list[Path]:
-    """Return the files beside the weights that belong to a model, not to an adapter."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.suffix in COMPANIONS and path.name != CONFIG
-    ]
+    Raises:
+        MergeError: it has not.
+    """
+    folder = next(each for each in output.absolute().parents if each.is_dir())
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        message = f"needs {size / 1e9:.1f} GB, and the disk has {free / 1e9:.1f} GB left"
+        raise MergeError(message, str(output), "name another --output, or make room")

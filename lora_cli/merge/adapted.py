@@ -1,0 +1,199 @@
+"""An adapter of any method on a weightless base, to be asked what becomes of each parameter.
+
+peft's own layers do the arithmetic, each with its true weight in hand and in float32. Files of the
+base are not known here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_cli.errors import MergeError
+from lora_cli.merge.adapter_folder import PREFIX
+from lora_cli.merge.weightless import holding, make_room, set_apart
+from lora_cli.words import reason_of
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensors = Mapping[str, torch.Tensor]
+
+ADAPTER = "default"
+"""peft's name for the adapter that is loaded first."""
+
+
+@dataclass(frozen=True)
+class AdaptedModule:
+    """A module of the base, and peft's layers around it."""
+
+    name: str
+    base: Any
+    layers: tuple[Any, ...]
+    parameters: tuple[str, ...]
+    """The full names of those of its parameters that merging may change."""
+
+    def merge(self, weights: MutableMapping[str, torch.Tensor]) -> None:
+        """Put the merged parameters in the place of the base's, all in float32 or finer.
+
+        Raises:
+            MergeError: peft does not merge this kind of layer.
+        """
+        own = {name.removeprefix(f"{self.name}."): weights[name] for name in self.parameters}
+        with holding(self.base, own):
+            for layer in self.layers:
+                try:
+                    layer.merge(safe_merge=False, adapter_names=[ADAPTER])
+                except Exception as error:  # each of peft's methods refuses in its own way
+                    message = f"peft does not merge `{self.name}`: {reason_of(error)}"
+                    raise MergeError(message) from error
+                layer.merged_adapters.clear()
+                getattr(layer, "_caches", {}).clear()  # DoRA keeps what it computed
+            for short in own:
+                weights[f"{self.name}.{short}"] = getattr(self.base, short).data
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """All that an adapter changes."""
+
+    model: Any
+    """peft's model, whose base takes no memory."""
+    modules: tuple[AdaptedModule, ...]
+    replaced: Mapping[str, torch.Tensor]
+    """Parameters that the adapter holds as a whole, by their names in the base."""
+    ties: Mapping[str, str]
+    """Parameters that share the numbers of another one in the base, with its name."""
+
+    @property
+    def base(self) -> Any:
+        """Return the base under the adapter, with peft's layers in it."""
+        return self.model.base_model.model
+
+    def alike(self, one: str, other: str) -> bool:
+        """Return whether two tied parameters share their numbers with the adapter on them too."""
+        if one in self.replaced and other in self.replaced:
+            return self.replaced[one].equal(self.replaced[other])
+        layers = {
+            name: module.layers
+            for module in self.modules
+            for name in module.parameters
+            if name in (one, other)
+        }
+        return len(layers) == 2 and _share_tokens(layers[one], layers[other])
+
+    def without(self, parameter: str) -> Adapted:
+        """Return all but what is said of a parameter."""
+        modules = tuple(each for each in self.modules if parameter not in each.parameters)
+        replaced = {name: each for name, each in self.replaced.items() if name != parameter}
+        return replace(self, modules=modules, replaced=replaced)
+
+    def changed(self) -> set[str]:
+        """Return the names of all parameters that it changes."""
+        return {*self.replaced, *(name for each in self.modules for name in each.parameters)}
+
+
+def attach(model: Any, folder: Path, tensors: Tensors) -> Adapted:
+    """Return the adapter in `folder`, whose file holds `tensors`, on a weightless `model`.
+
+    Raises:
+        MergeError: peft does not take the adapter as it is, or it changes no weight.
+    """
+    by_name = dict(model.named_modules())
+    ties = dict(model.all_tied_weights_keys)
+    whole = _whole_parameters(model, tensors)
+    for name in whole.values():
+        make_room(model, name)
+    adapted = _load(model, folder)
+    check_tensors(adapted, tensors, str(folder))
+    base = adapted.base_model.model if hasattr(adapted.base_model, "model") else None
+    if base is not model:
+        message = "adds to what the model reads, and changes no weight"
+        raise MergeError(message, str(folder), "serve it with peft")
+    names = {id(module): name for name, module in by_name.items()}
+    found = tuple(_modules(adapted, names))
+    replaced = {name: tensors[held] for held, name in whole.items()}
+    if not found and not replaced:
+        raise MergeError("changes no weight", str(folder))
+    for parameter in ties:
+        owner, _, leaf = parameter.rpartition(".")
+        set_apart(by_name[owner], leaf)
+    return Adapted(adapted, found, replaced, ties)
+
+
+def _share_tokens(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Return whether two embeddings' trained tokens are the same ones by their making."""
+    tied = [getattr(layer, "tied_adapter", None) for layer in (*one, *other)]
+    return all(
+        each is not None or any(layer is source for source in tied)
+        for each, layer in zip(tied, (*one, *other), strict=True)
+    )
+
+
+def _whole_parameters(model: Any, tensors: Tensors) -> dict[str, str]:
+    """Return the adapter's tensors that stand for the base's own: heads, biases, embeddings."""
+    own = dict(model.named_parameters(remove_duplicate=False))
+    bare = {held: held.removeprefix(PREFIX).replace(".base_layer.", ".") for held in tensors}
+    return {held: name for held, name in bare.items() if name in own}
+
+
+def _load(model: Any, folder: Path) -> Any:
+    from peft import PeftModel
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is loaded is compared with the file
+            return PeftModel.from_pretrained(model, str(folder)).eval()
+    except Exception as error:  # each of peft's methods refuses in its own way
+        message = f"peft cannot load it: {reason_of(error)}"
+        hint = "is this the right base, and is peft new enough?"
+        raise MergeError(message, str(folder), hint) from error
+
+
+def _modules(adapted: Any, names: Mapping[int, str]) -> Iterator[AdaptedModule]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    around: dict[int, list[Any]] = {}
+    for module in adapted.modules():
+        if isinstance(module, BaseTunerLayer):
+            around.setdefault(id(module.get_base_layer()), []).append(module)
+    for layers in around.values():
+        base = layers[0].get_base_layer()
+        name = names[id(base)]
+        targeted = [getattr(layer, "parameter_name", None) for layer in layers]
+        short = [each for each in targeted if each] or [
+            each for each, _ in base.named_parameters(recurse=False)
+        ]
+        yield AdaptedModule(name, base, tuple(layers), tuple(f"{name}.{each}" for each in short))
+
+
+def check_tensors(adapted: Any, tensors: Tensors, adapter: str) -> None:
+    """Check that the adapter in memory is the one in the file: peft passes over foreign tensors.
+
+    Raises:
+        MergeError: a tensor is left over, missing, or another one than was saved; all are told.
+    """
+    from peft import get_peft_model_state_dict
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        held = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    own = {
+        PREFIX + name: parameter
+        for name, parameter in adapted.get_base_model().named_parameters(remove_duplicate=False)
+    }
+    wrong = []
+    for name in sorted(tensors.keys() | held.keys()):
+        loaded = held.get(name, own.get(name))
+        if loaded is None:
+            wrong.append(f"`{name}` would be lost: peft does not load it")
+        elif name not in tensors:
+            wrong.append(f"`{name}` is missing: peft would make it up")
+        elif not loaded.float().equal(tensors[name].float()):
+            wrong.append(f"peft loads other values for `{name}` than were saved")
+    if wrong:
+        more = f" (and {len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
+        raise MergeError(wrong[0] + more, adapter)

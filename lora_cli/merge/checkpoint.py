@@ -1,0 +1,176 @@
+"""A checkpoint's safetensors as they lie in their files: names, types, shapes and places.
+
+Only headers are read, and then the rows that are asked for: a model of any size can be looked at.
+What the tensors mean is not known here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_cli.errors import MergeError
+from lora_cli.merge.adapter_config import read_json
+
+if TYPE_CHECKING:
+    import torch
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+TORCH_NAMES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+"""safetensors' names of types by torch's."""
+FILE_NAMES = {name: code for code, name in TORCH_NAMES.items()}
+FLOATS = ("F64", "F32", "F16", "BF16")
+_SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
+
+
+def bytes_of(dtype: str) -> int:
+    """Return how many bytes a number of safetensors' type takes."""
+    return _SIZES.get(dtype, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor of a file, by the place of its bytes."""
+
+    name: str
+    dtype: str
+    """safetensors' name, such as `BF16`."""
+    shape: tuple[int, ...]
+    file: Path
+    start: int
+    """The first byte in the file."""
+
+    @property
+    def size(self) -> int:
+        """Return how many bytes it takes."""
+        return prod(self.shape) * bytes_of(self.dtype)
+
+    def read(self, first: int = 0, last: int | None = None) -> torch.Tensor:
+        """Return the rows from `first` to before `last`, or the whole tensor; a copy.
+
+        Raises:
+            MergeError: its type is not known.
+        """
+        import torch
+
+        if self.dtype not in TORCH_NAMES:
+            raise MergeError(
+                f"`{self.name}` is of a type not known here, {self.dtype}", str(self.file)
+            )
+        shape = self.shape
+        offset, size = self.start, self.size
+        if last is not None:
+            row = prod(shape[1:]) * bytes_of(self.dtype)
+            offset, size, shape = (
+                offset + first * row,
+                (last - first) * row,
+                (last - first, *shape[1:]),
+            )
+        held = bytearray(size)
+        with self.file.open("rb", buffering=0) as file:
+            file.seek(offset)
+            view = memoryview(held)
+            while view:
+                count = file.readinto(view)
+                if not count:
+                    raise MergeError(f"ends inside `{self.name}`", str(self.file))
+                view = view[count:]
+        dtype = getattr(torch, TORCH_NAMES[self.dtype])
+        if not size:
+            return torch.empty(shape, dtype=dtype)
+        return torch.frombuffer(held, dtype=dtype).view(shape)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of a folder, those that transformers would load, and no others beside them."""
+
+    folder: Path
+    shards: Mapping[str, tuple[StoredTensor, ...]]
+    """By the file's name, in the order in which they lie in it."""
+    metadata: Mapping[str, Any]
+    """What the files say of themselves beside their tensors."""
+
+    @cached_property
+    def tensors(self) -> dict[str, StoredTensor]:
+        """Return all tensors by name."""
+        return {tensor.name: tensor for shard in self.shards.values() for tensor in shard}
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Return the checkpoint in `folder`; only headers are read.
+
+    Raises:
+        MergeError: there is none, or a file is cut off or no safetensors file.
+    """
+    shards: dict[str, tuple[StoredTensor, ...]] = {}
+    metadata: dict[str, Any] = {}
+    for file in _files(folder):
+        shards[file.name], said = _header(file)
+        metadata |= said
+    return Checkpoint(folder, shards, metadata)
+
+
+def _files(folder: Path) -> list[Path]:
+    if (folder / INDEX).is_file():
+        names = read_json(folder / INDEX).get("weight_map", {}).values()
+        files = [folder / name for name in sorted(set(names))]
+    else:
+        files = [folder / SINGLE]
+    absent = [file for file in files if not file.is_file()]
+    if absent or not files:
+        name = absent[0].name if absent else INDEX
+        hint = "only safetensors weights are merged"
+        raise MergeError(f"has no weights in {name}", str(folder), hint)
+    return files
+
+
+def _header(file: Path) -> tuple[tuple[StoredTensor, ...], dict[str, Any]]:
+    """Return a file's tensors in the order of their bytes, and what else its header says."""
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as opened:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            header = json.loads(opened.read(min(length, size)))
+        metadata = header.pop("__metadata__", {})
+        tensors = [
+            StoredTensor(name, held["dtype"], tuple(held["shape"]), file, 8 + length + offset)
+            for name, held in header.items()
+            for offset in held["data_offsets"][:1]
+        ]
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+        raise MergeError(f"cannot be read: {error}", str(file)) from error
+    if any(tensor.start + tensor.size > size for tensor in tensors):
+        raise MergeError("is cut off: its header names more bytes than there are", str(file))
+    return tuple(sorted(tensors, key=lambda tensor: tensor.start)), metadata
+
+
+def companions_size(folder: Path) -> int:
+    """Return how many bytes the files beside the weights take."""
+    return sum(
+        entry.stat().st_size
+        for entry in os.scandir(folder)
+        if entry.is_file() and not entry.name.endswith((".safetensors", ".bin", ".gguf"))
+    )

@@ -1,0 +1,83 @@
+"""An adapter on its base, opened: what is in the files, what peft's layers are, nothing loaded.
+
+A few methods of peft's take a part of the base's weights into themselves when they are loaded;
+for those, and for all that are not known here, the weights are read at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_cli.merge.adapted import Adapted, attach
+from lora_cli.merge.adapter_config import check_known, read_json
+from lora_cli.merge.adapter_folder import AdapterFolder
+from lora_cli.merge.checkpoint import Checkpoint, open_checkpoint
+from lora_cli.merge.held import HeldWeights, held_weights
+from lora_cli.merge.merge_plan import StoredModel
+from lora_cli.merge.merged_model import merged_model
+from lora_cli.merge.storage import by_parameter, storages
+
+BY_THEMSELVES = frozenset(
+    [
+        "ADALORA",
+        "BOFT",
+        "FOURIERFT",
+        "IA3",
+        "LN_TUNING",
+        "LOHA",
+        "LOKR",
+        "LORA",
+        "MISS",
+        "OFT",
+        "RANDLORA",
+        "TRAINABLE_TOKENS",
+        "VERA",
+    ]
+)
+"""peft's kinds whose layers hold nothing but what was saved, whatever the base's weights are."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An adapter and its base."""
+
+    model: Any
+    """The base's model; its config is that of the merged one."""
+    modules: Mapping[str, Any]
+    """The base's own modules by name, whatever peft has put around them."""
+    stored: StoredModel
+    held: HeldWeights
+    adapted: Adapted
+
+
+def open_adapted(adapter: AdapterFolder, base: Path, files: Checkpoint | None = None) -> Opened:
+    """Return the adapter on the base whose files are in `base`.
+
+    Raises:
+        MergeError: they do not go together, peft does not take the adapter as it is, or it changes
+            no weight.
+    """
+    check_known(adapter.config)
+    files = files or open_checkpoint(base)
+    model = merged_model(adapter, base)
+    found, unplaced = storages(model, files)
+    held = held_weights(model, adapter.origin, str(adapter.path))
+    classes = read_json(base / "config.json").get("architectures") or [type(model).__name__]
+    other_class = type(model).__name__ not in classes
+    stored = StoredModel(files, by_parameter(found), tuple(unplaced), other_class)
+    if adapter.config.kind not in BY_THEMSELVES:
+        _fill(model, stored, held)
+    modules = dict(model.named_modules())
+    return Opened(model, modules, stored, held, attach(model, adapter.path, adapter.tensors))
+
+
+def _fill(model: Any, stored: StoredModel, held: HeldWeights) -> None:
+    """Give every parameter its numbers, as the base held them."""
+    parameters = dict(model.named_parameters())
+    for storage in {id(each): each for each in stored.places.values()}.values():
+        for name, weight in storage.read().items():
+            if name in parameters:
+                parameters[name].data = held.of(name, weight).float()

@@ -1,0 +1,214 @@
+"""The written checkpoint against base and adapter: the same texts, the same answers.
+
+Both are asked in float32 by transformers' and peft's own layers, so that nothing differs but the
+rounding of the weights that were written. Neither is ever in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_cli.errors import MergeError
+from lora_cli.merge.adapter_folder import AdapterFolder
+from lora_cli.merge.checkpoint import open_checkpoint
+from lora_cli.merge.merged_model import auto_class_of
+from lora_cli.merge.opened import open_adapted
+from lora_cli.merge.storage import by_parameter, storages
+from lora_cli.merge.streamed import reader, streaming
+from lora_cli.merge.weightless import load_config, set_apart, weightless_model
+
+if TYPE_CHECKING:
+    import torch
+
+TOLERANCES = {"float64": 1e-4, "float32": 1e-4, "float16": 5e-3, "bfloat16": 3e-2}
+"""How far the logits may be away, in the root mean square and relative to their own spread.
+
+Numbers in bfloat16 are rounded by up to 2⁻⁹ of themselves and in float16 by 2⁻¹², in each of the
+model's weights at once; float32 leaves what sums in another order differ by.
+"""
+PROBES = (
+    "The capital of Norway is Oslo, and the capital of Portugal is",
+    "def mean(values):\n    return sum(values) / len(values)\n",
+    "Please answer in one word: is water wet? ",
+    '{"name": "lamp", "price": 19.90, "in_stock": true}',
+    "3, 6, 12, 24, 48,",
+    "Der Zug fährt um acht Uhr ab, und wir sind noch zu Hause.",
+)
+MOST_PROBES, MOST_TOKENS, DECODED_TOKENS = 8, 64, 12
+NUMBERED_TOKENS = 24
+"""How long a probe is where there is no tokenizer: token ids drawn by a fixed seed."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How near the merged checkpoint is to base and adapter."""
+
+    probes: int
+    positions: int
+    """Places at which logits were compared."""
+    max_difference: float
+    """max |Δlogit|."""
+    mean_difference: float
+    relative_difference: float
+    """√(mean Δ² / variance of the logits)."""
+    tolerance: float
+    """The highest relative difference that the type of the written weights explains."""
+    divergence: float
+    """Mean KL(base and adapter ‖ merged) of the next token, in nats."""
+    agreement: float
+    """The share of places whose likeliest token is the same."""
+    effect: float
+    """The relative difference that the adapter makes to the base: what would be lost without it."""
+
+    @property
+    def holds(self) -> bool:
+        """Return whether the merged model is base and adapter."""
+        return self.relative_difference <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Texts to answer, padded on the right: both (texts, tokens)."""
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What base and adapter answer to the probes; logits are (places, classes or vocabulary)."""
+
+    probes: Probes
+    adapted: torch.Tensor
+    plain: torch.Tensor
+    """The base's alone."""
+
+
+def prove(adapter: AdapterFolder, base: Path, merged: Path, dtype: str) -> Proof:
+    """Return how the checkpoint in `merged`, whose weights are of `dtype`, answers the probes.
+
+    Raises:
+        MergeError: one of the two cannot be opened, or cannot be asked module by module.
+    """
+    asked = ask(adapter, base)
+    found = ask_checkpoint(merged, auto_class_of(adapter), asked.probes)
+    return compare(asked, found, TOLERANCES[dtype])
+
+
+def ask(adapter: AdapterFolder, base: Path) -> Asked:
+    """Return what base and adapter answer, on the base as it was held in training.
+
+    Raises:
+        MergeError: they cannot be opened, or cannot be asked module by module.
+    """
+    opened = open_adapted(adapter, base)
+    probes = probes_for(adapter, opened.model.config)
+    read = reader(opened.stored.places, opened.adapted.ties, opened.held.of)
+    around = {module.name: module.layers for module in opened.adapted.modules}
+    with streaming(opened.modules, read, around):
+        adapted = answers(opened.adapted.model, probes)
+        with opened.adapted.model.disable_adapter():
+            plain = answers(opened.adapted.model, probes)
+    return Asked(probes, adapted, plain)
+
+
+def ask_checkpoint(folder: Path, auto_class: str, probes: Probes) -> torch.Tensor:
+    """Return what a checkpoint answers, opened by itself: its own config, files and ties.
+
+    Raises:
+        MergeError: it cannot be opened, or cannot be asked module by module.
+    """
+    model = weightless_model(load_config(folder), auto_class)
+    modules, ties = dict(model.named_modules()), dict(model.all_tied_weights_keys)
+    found, _ = storages(model, open_checkpoint(folder))
+    for parameter in ties:
+        owner, _, leaf = parameter.rpartition(".")
+        set_apart(modules[owner], leaf)
+    with streaming(modules, reader(by_parameter(found), ties)):
+        return answers(model, probes)
+
+
+def answers(model: Any, probes: Probes) -> torch.Tensor:
+    """Return the logits at all places that are no padding, float32.
+
+    Raises:
+        MergeError: a module was not given its weights, so that there are none.
+    """
+    import torch
+
+    inputs = {"input_ids": probes.input_ids, "attention_mask": probes.attention_mask}
+    there = probes.attention_mask.bool()
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = probes.input_ids[:, :DECODED_TOKENS]
+        there = there[:, :DECODED_TOKENS]
+    with torch.no_grad():
+        output = model(**inputs)
+    logits: torch.Tensor = output[0] if getattr(output, "logits", None) is None else output.logits
+    logits = logits[there] if logits.shape[:2] == there.shape else logits.flatten(0, -2)
+    if not bool(logits.isfinite().all()):
+        message = f"{type(model).__name__} cannot be asked module by module, and so not be compared"
+        raise MergeError(message, hint="merge with --no-verify, and compare the answers yourself")
+    return logits.float()
+
+
+def compare(asked: Asked, ours: torch.Tensor, tolerance: float) -> Proof:
+    """Return how near `ours` are to what was asked; both (places, classes or vocabulary)."""
+    theirs = asked.adapted
+    spread = float(theirs.var()) or 1.0
+    difference = ours - theirs
+    sure = theirs.log_softmax(-1)
+    divergence = (sure.exp() * (sure - ours.log_softmax(-1))).sum(-1).mean()
+    return Proof(
+        probes=len(asked.probes.input_ids),
+        positions=len(theirs),
+        max_difference=float(difference.abs().max()),
+        mean_difference=float(difference.abs().mean()),
+        relative_difference=(float(difference.square().mean()) / spread) ** 0.5,
+        tolerance=tolerance,
+        divergence=max(0.0, float(divergence)),
+        agreement=float((ours.argmax(-1) == theirs.argmax(-1)).float().mean()),
+        effect=(float((asked.plain - theirs).square().mean()) / spread) ** 0.5,
+    )
+
+
+def probes_for(adapter: AdapterFolder, config: Any) -> Probes:
+    """Return the run's own evaluation prompts, or texts of all kinds, as tokens."""
+    import torch
+
+    vocabulary = config.get_text_config().vocab_size
+    tokenizer = _tokenizer(adapter.path)
+    if tokenizer is None:
+        generator = torch.Generator().manual_seed(0)
+        shape = (len(PROBES), NUMBERED_TOKENS)
+        ids = torch.randint(vocabulary, shape, generator=generator)
+        return Probes(ids, torch.ones_like(ids))
+    texts = _prompts(adapter.path.parent) or list(PROBES)
+    encoded = [tokenizer(text)["input_ids"][:MOST_TOKENS] for text in texts[:MOST_PROBES]]
+    rows = [torch.tensor(ids) for ids in encoded if ids and max(ids) < vocabulary]
+    pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
+    padding = getattr(config, "pad_token_id", None) or 0
+    return Probes(pad(rows, padding_value=padding), pad([torch.ones_like(row) for row in rows]))
+
+
+def _prompts(run: Path) -> list[str]:
+    """Return the prompts that a run's evaluation generated from."""
+    file = run / "answers.jsonl"
+    if not file.is_file():
+        return []
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()[:MOST_PROBES]]
+    return [str(row["prompt"]) for row in rows if isinstance(row.get("prompt"), str)]
+
+
+def _tokenizer(folder: Path) -> Any:
+    if not (folder / "tokenizer_config.json").is_file():
+        return None
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder))
+    except (OSError, ValueError, ImportError):
+        return None
