@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from lora_cli import __version__
-from lora_cli.commands import export, merge, plan, preview, schema, train
+from lora_cli.commands import export, extract, merge, plan, preview, push, schema, train
 from lora_cli.errors import InterruptedRunError, LoraCliError, RunError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -31,6 +31,8 @@ app.command("plan")(plan.command)
 app.command("preview")(preview.command)
 app.command("merge")(merge.command)
 app.command("export")(export.command)
+app.command("extract")(extract.command)
+app.command("push")(push.command)
 app.command("schema")(schema.command)
 
 

@@ -109,6 +109,18 @@ class ExportError(LoraCliError):
     title = "the export failed"
 
 
+class ExtractError(LoraCliError):
+    """No LoRA could be extracted; nothing that looks finished was written."""
+
+    title = "the extraction failed"
+
+
+class PushError(LoraCliError):
+    """A folder could not be sent to the hub."""
+
+    title = "the upload failed"
+
+
 class GuardTrippedError(LoraCliError):
     """A guard stopped the run because going on would have wasted the night."""
 

@@ -1,4 +1,4 @@
-"""`loracli merge`: an adapter folded into its base."""
+"""`loracli merge`: an adapter folded into its base, or several made one."""
 
 import re
 from pathlib import Path
@@ -8,6 +8,9 @@ import typer
 
 from lora_cli.commands.arguments import AsJson
 
+Method = Literal["linear", "cat", "svd", "ties", "dare_linear", "dare_ties", "magnitude_prune"]
+MajoritySign = Literal["total", "frequency"]
+SEVERAL = "Several adapters"
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -20,9 +23,11 @@ def _size(text: str) -> int:
 
 
 def command(  # noqa: PLR0913  # a command's options
-    adapter: Annotated[
-        Path,
-        typer.Argument(metavar="RUN_OR_ADAPTER", help="A run directory, or an adapter's folder."),
+    adapters: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN_OR_ADAPTER...", help="A run directory, or an adapter's folder; or several."
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -59,6 +64,44 @@ def command(  # noqa: PLR0913  # a command's options
         bool,
         typer.Option(help="Load what was written and compare it with base and adapter."),
     ] = True,
+    method: Annotated[
+        Method | None,
+        typer.Option(help="How several adapters are made one.", rich_help_panel=SEVERAL),
+    ] = None,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="How much of an adapter: one for each, in their order. By default 1.",
+            rich_help_panel=SEVERAL,
+        ),
+    ] = None,
+    density: Annotated[
+        float | None,
+        typer.Option(
+            help="The share of entries that ties, dare and magnitude_prune keep.",
+            rich_help_panel=SEVERAL,
+        ),
+    ] = None,
+    rank: Annotated[
+        int | None,
+        typer.Option(help="The highest rank of the result.", rich_help_panel=SEVERAL),
+    ] = None,
+    energy: Annotated[
+        float | None,
+        typer.Option(
+            help="The share of squared singular values to keep; the rank follows.",
+            rich_help_panel=SEVERAL,
+        ),
+    ] = None,
+    majority_sign: Annotated[
+        MajoritySign | None,
+        typer.Option(help="Which sign most have, for ties.", rich_help_panel=SEVERAL),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what dare drops.", rich_help_panel=SEVERAL)] = 0,
+    into: Annotated[
+        Literal["adapter", "model"],
+        typer.Option(help="Write one adapter, or fold it into the base.", rich_help_panel=SEVERAL),
+    ] = "adapter",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a checkpoint that is there already.")
     ] = False,
@@ -69,9 +112,13 @@ def command(  # noqa: PLR0913  # a command's options
     It is written tensor by tensor, so that a model of any size fits in memory, and then compared
     with base and adapter: a checkpoint that answers differently is not left behind.
 
+    Several adapters of one base become one adapter, for which no weight of the base is read.
+
     Example: loracli merge runs/quickstart --output merged/quickstart
+    Example: loracli merge runs/polite runs/json --method linear --weight 1 --weight 0.5 -o both
     """
-    from lora_cli.console.merge import merge
+    from lora_cli.console.merge import merge, merge_several
+    from lora_cli.merge.combine.options import CombineOptions
     from lora_cli.merge.prepare import MergeOptions
 
     options = MergeOptions(
@@ -83,4 +130,20 @@ def command(  # noqa: PLR0913  # a command's options
         verify=verify,
         overwrite=overwrite,
     )
-    merge(adapter, options, as_json=as_json)
+    if len(adapters) == 1:
+        if method is not None:
+            raise typer.BadParameter("--method is for several adapters; one is given")
+        merge(adapters[0], options, as_json=as_json)
+        return
+    if method is None or output is None:
+        raise typer.BadParameter("several adapters need --method and --output")
+    combining = CombineOptions(
+        method=method,
+        weights=tuple(weight or ()),
+        density=density,
+        majority_sign_method=majority_sign,
+        rank=rank,
+        energy=energy,
+        seed=seed,
+    )
+    merge_several(adapters, combining, options, into_model=into == "model", as_json=as_json)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from lora_cli.console.combine import show_combination
 from lora_cli.console.quiet import quiet_bars, quiet_libraries
 from lora_cli.console.units import gigabytes
+from lora_cli.merge.combine.combine import combine_adapters
+from lora_cli.merge.combine.options import CombineOptions
 from lora_cli.merge.merge import MergeResult, Phase, merge_adapter
 from lora_cli.merge.prepare import MergeOptions
 from lora_cli.words import counted
@@ -34,6 +39,28 @@ def merge(adapter: Path, options: MergeOptions, *, as_json: bool) -> MergeResult
     else:
         show_merge(result, Console(highlight=False))
     return result
+
+
+def merge_several(
+    adapters: Sequence[Path],
+    combining: CombineOptions,
+    options: MergeOptions,
+    *,
+    into_model: bool,
+    as_json: bool,
+) -> None:
+    """Make one adapter of several and print what came of it; or fold it into the base as well."""
+    quiet_libraries()
+    assert options.output is not None, "the command asks for it"
+    if not into_model:
+        show_combination(combine_adapters(adapters, options.output, combining), as_json=as_json)
+        return
+    with tempfile.TemporaryDirectory(prefix="loracli-combined-") as temporary:
+        combined = Path(temporary) / "adapter"
+        result = combine_adapters(adapters, combined, combining)
+        if not as_json:
+            show_combination(result, as_json=False)
+        merge(combined, options, as_json=as_json)
 
 
 def show_merge(merged: MergeResult, console: Console) -> None:

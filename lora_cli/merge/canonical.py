@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_cli.adapters.variant import Factors
 from lora_cli.files import write_text
@@ -19,10 +19,22 @@ from lora_cli.merge.adapter_folder import PREFIX, SIDE_A, SIDE_B, TENSORS
 from lora_cli.merge.base import ORIGIN
 from lora_cli.merge.output import tokenizer_files
 
+if TYPE_CHECKING:
+    import torch
+
 
 def uniform_rank(pairs: Mapping[str, Factors]) -> int:
     """Return the rank that all pairs are padded to: the highest, and at least 1."""
     return max(1, *(len(pair.a) for pair in pairs.values()))
+
+
+def padded(pair: Factors, rank: int) -> Factors:
+    """Return the pair at a rank no lower than its own, with zeros in what is added."""
+    from torch.nn.functional import pad
+
+    missing = rank - len(pair.a)
+    a, b = pad(pair.a, (0, 0, 0, missing)), pad(pair.b, (0, missing))
+    return Factors(a.contiguous(), b.contiguous())
 
 
 def write_canonical(
@@ -32,17 +44,15 @@ def write_canonical(
 
     `config` is that of the adapter they were made of, whose tokenizer is copied.
     """
-    import torch
     from peft import LoraConfig
     from safetensors.torch import save_file
 
     rank = uniform_rank(pairs)
     tensors: dict[str, torch.Tensor] = {}
     for module, pair in pairs.items():
-        missing = rank - len(pair.a)
-        pad = torch.nn.functional.pad
-        tensors[f"{PREFIX}{module}{SIDE_A}"] = pad(pair.a, (0, 0, 0, missing)).contiguous()
-        tensors[f"{PREFIX}{module}{SIDE_B}"] = pad(pair.b, (0, missing)).contiguous()
+        whole = padded(pair, rank)
+        tensors[f"{PREFIX}{module}{SIDE_A}"] = whole.a
+        tensors[f"{PREFIX}{module}{SIDE_B}"] = whole.b
     save_file(tensors, folder / TENSORS, metadata={"format": "pt"})
     LoraConfig(
         task_type=config.task,

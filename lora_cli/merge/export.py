@@ -6,20 +6,19 @@ to be given.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lora_cli.errors import ExportError, MergeError
 from lora_cli.files import new_folder
 from lora_cli.merge.adapter_folder import find_adapter
 from lora_cli.merge.base import fetch_base, full_precision
-from lora_cli.merge.canonical import uniform_rank, write_canonical
+from lora_cli.merge.canonical import write_canonical
 from lora_cli.merge.exportable import INSTEAD, Exportable, read_exportable
 from lora_cli.merge.factors import factors_of
+from lora_cli.merge.fits import ModuleFit, figures_of, module_fits
 from lora_cli.merge.output import check_free
 from lora_cli.merge.servers import Server, ServingFacts, servers_for
 from lora_cli.merge.truncate import Fit, Limit, fit_factors, fit_weight
@@ -27,14 +26,6 @@ from lora_cli.merge.weight_change import AdaptedBase
 
 Progress = Callable[[int, int], None]
 """Told how many modules of how many are done."""
-
-
-@dataclass(frozen=True)
-class ModuleFit:
-    """What one module's pair came to: its rank before padding, and its relative error."""
-
-    rank: int
-    error: float
 
 
 @dataclass(frozen=True)
@@ -83,9 +74,9 @@ def _export(adapter_or_run: Path, output: Path, limit: Limit, report: Progress) 
     started = time.perf_counter()
     check_free(output)
     adapter = read_exportable(find_adapter(adapter_or_run))
-    fits = _fits(adapter, limit, report)
+    fits = fits_of(adapter, limit, report)
     pairs = {module: fit.pair for module, fit in fits.items()}
-    figures = _figures(fits)
+    figures = figures_of(fits)
     origin = {**adapter.origin, "exported": {"method": adapter.method, **figures}}
     with new_folder(output) as new:
         write_canonical(new, pairs, adapter.config, origin)
@@ -95,7 +86,7 @@ def _export(adapter_or_run: Path, output: Path, limit: Limit, report: Progress) 
         method=adapter.method,
         base=adapter.base_name,
         output=str(output),
-        modules={module: ModuleFit(fit.rank, fit.error) for module, fit in fits.items()},
+        modules=module_fits(fits),
         notes=adapter.notes(),
         servers=servers_for(
             base=adapter.config.base_name or adapter.base_name,
@@ -115,7 +106,12 @@ def _export(adapter_or_run: Path, output: Path, limit: Limit, report: Progress) 
     )
 
 
-def _fits(adapter: Exportable, limit: Limit, report: Progress) -> dict[str, Fit]:
+def fits_of(adapter: Exportable, limit: Limit, report: Progress) -> dict[str, Fit]:
+    """Return each module's pair: exact where the method has one, else the nearest in the limit.
+
+    Raises:
+        MergeError: there is no exact pair, and no limit.
+    """
     exact = factors_of(adapter.config, adapter.tensors, adapter.find_base)
     if exact is not None:
         return {module: fit_factors(pair, limit) for module, pair in exact.items()}
@@ -130,14 +126,3 @@ def _fits(adapter: Exportable, limit: Limit, report: Progress) -> dict[str, Fit]
             fits[module] = fit_weight(delta, limit)
             report(done, len(adapted))
     return fits
-
-
-def _figures(fits: Mapping[str, Fit]) -> dict[str, Any]:
-    """Return what is said of an export as a whole, here and in `loracli.json`."""
-    lost, total = sum(fit.lost for fit in fits.values()), sum(fit.total for fit in fits.values())
-    return {
-        "exact": lost == 0,
-        "rank": uniform_rank({module: fit.pair for module, fit in fits.items()}),
-        "error": math.sqrt(lost / total) if lost else 0.0,
-        "largest_error": max(fit.error for fit in fits.values()),
-    }

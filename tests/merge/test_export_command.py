@@ -135,7 +135,7 @@ def test_what_cannot_be_exported_is_exit_code_1_and_no_traceback(
         (["--error", "-0.1"], "-0.1 is not between 0 and 1"),
         (["--error", "nan"], "nan is not between 0 and 1"),
         (["--rank", "4", "--error", "0.1"], "give --rank or --error, not both"),
-        (["--to", "gguf"], "'gguf' is not"),
+        (["--to", "onnx"], "'onnx' is not"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(

@@ -191,7 +191,7 @@ def test_a_method_that_changes_the_base_as_it_loads_is_refused(
         task_type="CAUSAL_LM", target_modules=TARGETS["llama"], init_lora_weights="pissa", r=4
     )
     adapter = make_peft_adapter(tmp_path / "adapter", base, config)
-    with pytest.raises(MergeError, match="starts by .pissa., which changes the base"):
+    with pytest.raises(MergeError, match=r"starts by .pissa., which changes the base"):
         changes_of(base, adapter)
 
 

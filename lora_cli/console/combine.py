@@ -1,0 +1,38 @@
+"""Several adapters made one, on the terminal: what went in, what came out, how near it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.text import Text
+
+from lora_cli.console.fits import error_of
+from lora_cli.console.units import gigabytes
+from lora_cli.merge.combine.combine import CombineResult
+from lora_cli.words import counted
+
+
+def show_combination(result: CombineResult, *, as_json: bool) -> None:
+    """Print what was combined, for a person or a program."""
+    if as_json:
+        print(json.dumps(asdict(result), indent=2))  # noqa: T201  # rich would wrap long lines
+        return
+    console = Console(highlight=False)
+    adapters = counted(len(result.adapters), "adapter")
+    modules = counted(len(result.modules), "module")
+    written = f"{gigabytes(result.bytes_written)} in {result.seconds:.1f} s"
+    lines = [
+        f"{result.method} of {adapters} on {modules} → LoRA of rank {result.rank}, {written}",
+        *(
+            f"adapter   {each.weight:g} × {each.path} ({each.method}, rank {each.rank})"
+            for each in result.adapters
+        ),
+        f"error     {error_of(result)}",
+        f"base      {result.base}",
+        f"combined  {result.output}",
+        *(f"note      {note}" for note in result.notes),
+    ]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)

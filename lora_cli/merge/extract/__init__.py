@@ -1,0 +1,1 @@
+"""A fully tuned checkpoint and its base → a LoRA."""

@@ -1,0 +1,143 @@
+"""What each tensor of a checkpoint is in its model, which is built from the config alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from lora_cli.errors import ExtractError, PlanError
+from lora_cli.facts.bare_parameters import bare_parameters, names_taken_for_experts
+from lora_cli.facts.base_model import heads_of
+from lora_cli.facts.model_source import ModelSource
+from lora_cli.facts.on_meta import model_on_meta
+from lora_cli.targets.names import did_you_mean, is_meant, last_names, listing
+from lora_cli.tasks.causal_lm import CausalLm
+
+OUTSIDE = "linear layer outside --targets"
+_UNREAD = (r"rotary_emb\.inv_freq$",)
+"""Tensors of old checkpoints that no model reads any more, whatever its class says of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinearLayer:
+    """A linear layer that a LoRA can be put on."""
+
+    module: str
+    input_by_output: bool
+    """The files hold its weight as (in, out), as GPT-2's do."""
+
+
+class Layout:
+    """The tensors of a model by the names that it gives them, and what they are."""
+
+    def __init__(self, source: ModelSource) -> None:
+        """Build the model on the meta device.
+
+        Raises:
+            ExtractError: it cannot be built as a causal language model, or is quantized.
+        """
+        try:
+            self._model = model_on_meta(source.folder, CausalLm(), trust_remote_code=False)
+        except PlanError as error:
+            raise ExtractError.from_problems(error.problems) from error
+        if getattr(self._model.config, "quantization_config", None):
+            message = "is quantized: only full-precision weights are compared"
+            raise ExtractError(message, str(source.folder), "name the model in full precision")
+        tensors = (
+            *self._model.named_parameters(remove_duplicate=False),
+            *self._model.named_buffers(),
+        )
+        self._names = frozenset(name for name, _ in tensors)
+        self._heads = heads_of(self._model)
+        self._prefix = f"{self._model.base_model_prefix}."
+        ignored = getattr(self._model, "_keys_to_ignore_on_load_unexpected", None) or ()
+        self._unread = re.compile("|".join([*_UNREAD, *ignored]))
+        self.linears = {layer.module + ".weight": layer for layer in self._linear_layers()}
+
+    @property
+    def config(self) -> Any:
+        """Return the model's configuration."""
+        return self._model.config
+
+    def stored(self, names: Iterable[str]) -> dict[str, str]:
+        """Return a checkpoint's names by the model's.
+
+        Files without a head lack the prefix; a weight that is tied may lie under either name, or
+        both; what no model reads is left out.
+        """
+        ties: dict[str, str] = self._model.all_tied_weights_keys
+        found: dict[str, str] = {}
+        for name in names:
+            whole = name if name in self._names else self._prefix + name
+            if whole not in self._names:
+                whole = name
+                if self._unread.search(name):
+                    continue
+            if whole in ties:
+                found.setdefault(ties[whole], name)
+            else:
+                found[whole] = name
+        return found
+
+    def kind(self, name: str) -> str:
+        """Return what a tensor is, in a word or two."""
+        from torch import nn
+
+        owner, _, last = name.rpartition(".")
+        module = self._model.get_submodule(owner) if name in self._names else None
+        kinds = {
+            OUTSIDE: name in self.linears,
+            "experts": "expert" in owner.lower(),
+            "bias": last == "bias",
+            "embedding": isinstance(module, nn.Embedding),
+            "norm": "norm" in type(module).__name__.lower(),
+            "output head": owner in self._heads,
+            "linear layer that peft takes for experts": isinstance(module, nn.Linear),
+        }
+        return next((kind for kind, fits in kinds.items() if fits), "other weight")
+
+    def chosen(self, targets: Collection[str]) -> dict[str, LinearLayer]:
+        """Return the linear layers that `targets` means, all of them if it is empty.
+
+        Raises:
+            ExtractError: with a problem for each name that means none.
+        """
+        modules = [layer.module for layer in self.linears.values()]
+        wrong = [name for name in targets if not any(is_meant(each, (name,)) for each in modules)]
+        if wrong:
+            problems = [
+                ExtractError(
+                    f"`{name}` is no linear layer of this model",
+                    "--targets",
+                    f"{did_you_mean(name, modules)}its layers: {listing(modules)}",
+                ).problems[0]
+                for name in wrong
+            ]
+            raise ExtractError.from_problems(problems)
+        return {
+            name: layer
+            for name, layer in self.linears.items()
+            if not targets or is_meant(layer.module, tuple(targets))
+        }
+
+    def shortest_names(self, modules: Collection[str]) -> list[str]:
+        """Return last names if they single out `modules` among all modules, else their names."""
+        leaves = last_names(modules)
+        matched = {name for name, _ in self._model.named_modules() if is_meant(name, leaves)}
+        return sorted(leaves) if matched == set(modules) else sorted(modules)
+
+    def _linear_layers(self) -> list[LinearLayer]:
+        from torch import nn
+        from transformers.pytorch_utils import Conv1D
+
+        layers = [
+            LinearLayer(name, isinstance(module, Conv1D))
+            for name, module in self._model.named_modules()
+            if isinstance(module, nn.Linear | Conv1D) and name not in self._heads
+        ]
+        if not bare_parameters(self._model):
+            return layers
+        taken = names_taken_for_experts(self._model, last_names(each.module for each in layers))
+        return [each for each in layers if each.module.rpartition(".")[2] not in taken]

@@ -1,0 +1,185 @@
+"""`loracli push`: shown first, sent with --yes alone, in one commit; no test asks the network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub import errors as hub_errors
+
+from tests.merge.conftest import Call
+
+ADAPTER = {"peft_type": "LORA", "r": 4, "base_model_name_or_path": "owner/base"}
+
+
+class FakeApi:
+    """Stands for the hub: remembers what it is asked, or fails as it is told."""
+
+    calls: list[tuple[str, Any]]
+    failure: Exception | None = None
+
+    def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> None:
+        if self.failure:
+            raise self.failure
+        self.calls.append(("create_repo", (name, private, exist_ok)))
+
+    def create_branch(self, name: str, *, branch: str, exist_ok: bool) -> None:
+        self.calls.append(("create_branch", (name, branch, exist_ok)))
+
+    def create_commit(
+        self, name: str, operations: list[Any], *, commit_message: str, revision: str
+    ) -> Any:
+        files = {each.path_in_repo: _content(each.path_or_fileobj) for each in operations}
+        self.calls.append(("create_commit", (name, files, commit_message, revision)))
+        return SimpleNamespace(commit_url=f"https://huggingface.co/{name}/commit/1")
+
+
+def _content(given: Any) -> bytes:
+    return given if isinstance(given, bytes) else Path(given).read_bytes()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> type[FakeApi]:
+    monkeypatch.setattr(FakeApi, "calls", [], raising=False)
+    monkeypatch.setattr(FakeApi, "failure", None)
+    monkeypatch.setattr(huggingface_hub, "HfApi", FakeApi)
+    return FakeApi
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Return a run directory with an adapter, and things that are not for the hub."""
+    adapter = tmp_path / "run" / "adapter"
+    adapter.mkdir(parents=True)
+    (adapter / "adapter_config.json").write_text(json.dumps(ADAPTER))
+    (adapter / "adapter_model.safetensors").write_bytes(bytes(1500))
+    (adapter / ".hidden").touch()
+    (tmp_path / "run" / "answers.jsonl").touch()
+    return tmp_path / "run"
+
+
+def test_without_yes_it_is_shown_and_nothing_is_sent(
+    run: Path, hub: type[FakeApi], loracli: Call
+) -> None:
+    code, output, errors = loracli("push", run, "me/tuned")
+    assert (code, errors) == (0, "")
+    assert f"to send   3 files, 2.0 kB, of {run}/adapter\n" in output
+    assert "to        me/tuned, branch main (public if it is made now)\n" in output
+    assert "  adapter_model.safetensors  1.5 kB\n" in output
+    assert "model card (made now: the folder has none)\n  ---\n  library_name: peft\n" in output
+    assert "  … " in output
+    assert "nothing was sent: --yes sends it" in output
+    assert ".hidden" not in output
+    assert "answers" not in output
+    assert hub.calls == []
+    assert not (run / "adapter" / "README.md").exists()
+
+
+def test_with_yes_all_goes_in_one_commit(run: Path, hub: type[FakeApi], loracli: Call) -> None:
+    code, output, _ = loracli("push", run, "me/tuned", "--private", "--yes")
+    assert code == 0
+    assert "sent: https://huggingface.co/me/tuned/commit/1" in output
+    created, committed = hub.calls
+    assert created == ("create_repo", ("me/tuned", True, True))
+    name, files, message, revision = committed[1]
+    assert (name, message, revision) == ("me/tuned", "Upload 3 files with loracli", "main")
+    assert files.keys() == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
+    assert files["adapter_model.safetensors"] == bytes(1500)
+    assert files["README.md"].startswith(b"---\nlibrary_name: peft\n")
+
+
+def test_a_branch_is_made_and_the_folder_s_own_card_is_kept(
+    run: Path, hub: type[FakeApi], loracli: Call
+) -> None:
+    (run / "adapter" / "README.md").write_text("# Mine\n")
+    arguments = ["push", run / "adapter", "me/tuned", "--revision", "second", "--yes", "--json"]
+    code, output, _ = loracli(*arguments)
+    assert code == 0
+    told = json.loads(output)
+    assert (told["sent"], told["card_is_new"], told["card"]) == (True, False, "# Mine\n")
+    assert told["url"] == "https://huggingface.co/me/tuned/commit/1"
+    assert told["bytes"] == sum(told["files"].values())
+    assert hub.calls[1] == ("create_branch", ("me/tuned", "second", True))
+    assert hub.calls[2][1][1]["README.md"] == b"# Mine\n"
+    assert hub.calls[2][1][3] == "second"
+
+
+def test_a_base_that_nobody_else_has_is_told(run: Path, hub: type[FakeApi], loracli: Call) -> None:
+    config = {**ADAPTER, "base_model_name_or_path": "/home/me/base"}
+    (run / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    _, output, _ = loracli("push", run, "me/tuned")
+    note = "note      the base is a path on this machine, which nobody else has: /home/me/base"
+    assert note in output
+
+
+def _refused(status: int) -> Callable[[], Exception]:
+    def make() -> Exception:
+        error = RuntimeError("Forbidden")
+        error.response = SimpleNamespace(status_code=status)  # type: ignore[attr-defined]
+        return error
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("failure", "said", "advice"),
+    [
+        (
+            lambda: hub_errors.LocalTokenNotFoundError("none"),
+            "no token of the hub is on this machine",
+            "`hf auth login`",
+        ),
+        (
+            lambda: hub_errors.OfflineModeIsEnabled("offline"),
+            "the hub cannot be reached",
+            "HF_HUB_OFFLINE",
+        ),
+        (_refused(403), "the hub does not let this token write: Forbidden", "`hf auth login`"),
+        (_refused(500), "the hub did not take it: Forbidden", ""),
+    ],
+)
+def test_what_goes_wrong_is_said_with_what_to_do(
+    run: Path,
+    hub: type[FakeApi],
+    loracli: Call,
+    failure: Callable[[], Exception],
+    said: str,
+    advice: str,
+) -> None:
+    hub.failure = failure()
+    code, output, errors = loracli("push", run, "me/tuned", "--yes")
+    assert (code, output) == (1, "")
+    assert "the upload failed" in errors
+    assert said in errors
+    assert advice in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("name", ["tuned", "a/b/c", "me/", "me/tu ned", "me/-x"])
+def test_a_name_that_is_none(run: Path, hub: type[FakeApi], loracli: Call, name: str) -> None:
+    code, _, errors = loracli("push", run, name)
+    assert code == 1
+    assert "is no name of a repository" in errors
+    assert "write owner/name" in errors
+
+
+def test_a_folder_without_a_model(tmp_path: Path, hub: type[FakeApi], loracli: Call) -> None:
+    code, _, errors = loracli("push", tmp_path, "me/tuned", "--yes")
+    assert code == 1
+    assert "holds no model and no adapter" in errors
+    (tmp_path / "config.json").write_text("[")
+    code, _, errors = loracli("push", tmp_path, "me/tuned", "--yes")
+    assert code == 1
+    assert "cannot be read" in errors
+    assert hub.calls == []
+
+
+def test_help_has_an_example(loracli: Call) -> None:
+    code, output, _ = loracli("push", "--help")
+    assert code == 0
+    assert "Example: loracli push served/quickstart me/quickstart --private --yes" in output
