@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from lora_cli.adapters.blocks import nearest_block
-from lora_cli.adapters.capability import NOT_FOLDED, Capability
+from lora_cli.adapters.capability import Capability
 from lora_cli.adapters.targeted import TargetedSpec
 from lora_cli.adapters.variant import Factors, FieldProblem, SavedAdapter, Setting
 
@@ -40,7 +40,6 @@ class Boft(TargetedSpec):
 
     capability: ClassVar[Capability] = Capability(
         conv1d="no code for weights held as (in, out): use lora or vera, or a quantized base",
-        merge=NOT_FOLDED,
         exports="approximation",
     )
     learning_rate: ClassVar[float] = 5e-4

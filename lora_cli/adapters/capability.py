@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-NOT_FOLDED = "`loracli merge` folds pairs of A and B in this version; merge it with peft"
-
 Exports = Literal["rank", "twice the rank", "rank squared", "kept ranks", "approximation", "none"]
 
 
@@ -37,7 +35,7 @@ class Capability:
     lora_fa: str = ""
     """With the optimizer lora_fa, which trains B alone."""
     merge: str = ""
-    """`loracli merge` into a full-precision base."""
+    """`loracli merge`, whatever the base was held in while training."""
     exports: Exports = "rank"
     """What `loracli export --to lora` makes of it: an exact LoRA of which rank, or an SVD."""
 

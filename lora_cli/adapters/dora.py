@@ -25,7 +25,6 @@ class Dora(LowRankSpec):
     capability: ClassVar[Capability] = Capability(
         lora_fa="it corrects B for a weight that B·A is added to, and here the sum is scaled; "
         "use adamw",
-        merge="it scales the sum of the weight and B·A; merge it with peft",
         exports="approximation",
     )
 

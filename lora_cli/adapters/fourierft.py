@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from lora_cli.adapters.capability import NOT_FOLDED, Capability
+from lora_cli.adapters.capability import Capability
 from lora_cli.adapters.targeted import TargetedSpec
 from lora_cli.adapters.variant import FieldProblem, Setting
 
@@ -29,7 +29,7 @@ class FourierFt(TargetedSpec):
     scaling: float = Field(default=300.0, gt=0)
     """What the transform is multiplied by; 300 is the paper's for language models."""
 
-    capability: ClassVar[Capability] = Capability(merge=NOT_FOLDED, exports="approximation")
+    capability: ClassVar[Capability] = Capability(exports="approximation")
     learning_rate: ClassVar[float] = 3e-2
 
     def problems(self, setting: Setting) -> Iterator[FieldProblem]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from lora_cli.adapters.capability import NOT_FOLDED, Capability
+from lora_cli.adapters.capability import Capability
 from lora_cli.adapters.targeted import ModuleNames, TargetedSpec
 from lora_cli.adapters.variant import FieldProblem, Setting
 
@@ -25,7 +25,7 @@ class Ia3(TargetedSpec):
     """Those of the adapted modules whose inputs are scaled, by name; left out, the last layer of
     each feed-forward block, as in the paper."""
 
-    capability: ClassVar[Capability] = Capability(merge=NOT_FOLDED, exports="approximation")
+    capability: ClassVar[Capability] = Capability(exports="approximation")
     learning_rate: ClassVar[float] = 1e-2
 
     def settled(self, setting: Setting) -> Self:

@@ -27,7 +27,6 @@ class LoftQ(LowRankSpec):
     capability: ClassVar[Capability] = Capability(
         plain="it makes up for what quantizing loses, and nothing is quantized here; "
         "use pissa, or set `quantization: nf4`",
-        merge="`loracli merge` folds into full-precision bases in this version; merge it with peft",
     )
     start_from: ClassVar[StartFrom] = "quantization error"
 

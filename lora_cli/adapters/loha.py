@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from lora_cli.adapters.capability import NOT_FOLDED, Capability
+from lora_cli.adapters.capability import Capability
 from lora_cli.adapters.products import ProductSpec
 from lora_cli.adapters.variant import Setting
 
@@ -24,7 +24,6 @@ class LoHa(ProductSpec):
     capability: ClassVar[Capability] = Capability(
         four_bit="no code for packed weights: use lora, vera or miss, or an int8 base",
         conv1d="no code for weights held as (in, out): use lora or vera, or an int8 base",
-        merge=NOT_FOLDED,
         exports="rank squared",
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from lora_cli.adapters.blocks import nearest_block
-from lora_cli.adapters.capability import NOT_FOLDED, Capability
+from lora_cli.adapters.capability import Capability
 from lora_cli.adapters.products import ProductSpec
 from lora_cli.adapters.variant import FieldProblem, Module, Setting
 
@@ -37,7 +37,6 @@ class LoKr(ProductSpec):
     capability: ClassVar[Capability] = Capability(
         four_bit="no code for packed weights: use lora, vera or miss, or an int8 base",
         conv1d="no code for weights held as (in, out): use lora or vera, or an int8 base",
-        merge=NOT_FOLDED,
         exports="approximation",
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from lora_cli.adapters.capability import NOT_FOLDED, Capability
+from lora_cli.adapters.capability import Capability
 from lora_cli.adapters.targeted import TargetedSpec
 from lora_cli.adapters.variant import FieldProblem, Setting
 
@@ -30,7 +30,6 @@ class Miss(TargetedSpec):
 
     capability: ClassVar[Capability] = Capability(
         conv1d="no code for weights held as (in, out): use lora or vera, or a quantized base",
-        merge=NOT_FOLDED,
         exports="rank",
     )
     learning_rate: ClassVar[float] = 2e-4

@@ -29,5 +29,4 @@ class Qlora(LowRankSpec):
         eight_bit=_NOT_FOUR_BIT,
         experts="",
         embeddings="",
-        merge="`loracli merge` folds into full-precision bases in this version; merge it with peft",
     )

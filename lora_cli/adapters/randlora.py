@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from lora_cli.adapters.capability import NOT_FOLDED, Capability
+from lora_cli.adapters.capability import Capability
 from lora_cli.adapters.targeted import TargetedSpec
 from lora_cli.adapters.variant import Setting
 
@@ -32,7 +32,7 @@ class RandLora(TargetedSpec):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability of dropping a module's input while training."""
 
-    capability: ClassVar[Capability] = Capability(merge=NOT_FOLDED, exports="approximation")
+    capability: ClassVar[Capability] = Capability(exports="approximation")
     learning_rate: ClassVar[float] = 5e-4
 
     def settled(self, _setting: Setting) -> Self:

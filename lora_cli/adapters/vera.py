@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from lora_cli.adapters.capability import NOT_FOLDED, Capability
+from lora_cli.adapters.capability import Capability
 from lora_cli.adapters.targeted import TargetedSpec
 from lora_cli.adapters.variant import Setting
 
@@ -31,7 +31,7 @@ class Vera(TargetedSpec):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability of dropping an input of A while training."""
 
-    capability: ClassVar[Capability] = Capability(merge=NOT_FOLDED, exports="rank")
+    capability: ClassVar[Capability] = Capability(exports="rank")
     learning_rate: ClassVar[float] = 1e-2
 
     def trainable_parameters(self, setting: Setting) -> int:

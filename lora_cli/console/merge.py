@@ -80,6 +80,11 @@ def show_merge(merged: MergeResult, console: Console) -> None:
     if merged.dropped:
         lines.append(f"left out  {', '.join(merged.dropped)}: this model has no place for them")
     lines.append(f"proof     {_proof(merged)}")
+    if merged.difference_to_training is not None:
+        lines.append(
+            "note      on the original weights it is not the model that was trained: logits "
+            f"differ from that by {merged.difference_to_training:.2g} of their spread"
+        )
     for line in lines:
         console.print(Text(line), soft_wrap=True)
 

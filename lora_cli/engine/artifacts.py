@@ -132,6 +132,7 @@ def _origin(plan: RunPlan, own_base: Path | None) -> dict[str, Any]:
         base = {"base": str(own_base), "base_fingerprint": fingerprint, "base_made_from": base}
     return {
         **base,
+        "dtype": plan.model.dtype,
         "quantization": plan.quantization.model_dump(),
         "task": plan.task.model_dump(),
         "plan_digest": plan.digest,

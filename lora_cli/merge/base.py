@@ -98,25 +98,43 @@ def full_precision(base: Path) -> Iterator[Path]:
         yield base
         return
     with tempfile.TemporaryDirectory(prefix="loracli-dequantised-") as temporary:
-        _dequantise(base, Path(temporary), str(quantized.get("quant_method")))
+        _dequantise(base, Path(temporary), settings)
         yield Path(temporary)
 
 
-def _dequantise(base: Path, folder: Path, method: str) -> None:
+def _dequantise(base: Path, folder: Path, settings: Mapping[str, Any]) -> None:
+    method = settings["quantization_config"].get("quant_method")
     if method != "bitsandbytes":
         message = f"is held in {method}, which is not dequantised here"
         raise MergeError(message, str(base), "serve the adapter with peft, on that base")
     import torch
-    from transformers import AutoModelForCausalLM
+    import transformers
 
+    named = (settings.get("architectures") or [""])[0]
+    loader = getattr(transformers, named, transformers.AutoModelForCausalLM)
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(base), device_map={"": "cpu"})
+        model = loader.from_pretrained(str(base), device_map={"": "cpu"})
         model = model.dequantize(torch.float32)
     except (OSError, ValueError, RuntimeError, ImportError, TypeError) as error:
         raise MergeError(f"cannot be dequantised: {reason_of(error)}", str(base)) from error
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+    _turn_back(model)
+    model._weight_conversions = None  # noqa: SLF001  # those that read packed weights do not write
     model.save_pretrained(str(folder))
     for file in base.iterdir():
         if file.suffix in COMPANIONS and not (folder / file.name).exists():
             shutil.copyfile(file, folder / file.name)
+
+
+def _turn_back(model: Any) -> None:
+    """Give weights the layout of their files: bitsandbytes holds as (out, in) GPT-2's (in, out)."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    with torch.device("meta"):
+        plain = type(model)(model.config)
+    for name, module in plain.named_modules():
+        held = model.get_submodule(name)
+        if isinstance(module, Conv1D) and not isinstance(held, Conv1D):
+            held.weight = torch.nn.Parameter(held.weight.T.contiguous(), requires_grad=False)

@@ -37,12 +37,20 @@ TORCH_NAMES = {
     "I16": "int16",
     "I8": "int8",
     "U8": "uint8",
+    "U16": "uint16",
+    "U32": "uint32",
+    "U64": "uint64",
+    "C64": "complex64",
     "BOOL": "bool",
 }
 """safetensors' names of types by torch's."""
 FILE_NAMES = {name: code for code, name in TORCH_NAMES.items()}
 FLOATS = ("F64", "F32", "F16", "BF16")
-_SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
+_SIZES = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+}
 
 
 def bytes_of(dtype: str) -> int:
@@ -160,11 +168,22 @@ def _header(file: Path) -> tuple[tuple[StoredTensor, ...], dict[str, Any]]:
             for name, held in header.items()
             for offset in held["data_offsets"][:1]
         ]
+        odd = [
+            each for each in tensors if header[each.name]["data_offsets"][1] != _end(each, length)
+        ]
     except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
         raise MergeError(f"cannot be read: {error}", str(file)) from error
+    if odd:
+        message = f"`{odd[0].name}` is not as long as its type, {odd[0].dtype}, and shape say"
+        raise MergeError(message, str(file), "only types of whole bytes are known here")
     if any(tensor.start + tensor.size > size for tensor in tensors):
         raise MergeError("is cut off: its header names more bytes than there are", str(file))
     return tuple(sorted(tensors, key=lambda tensor: tensor.start)), metadata
+
+
+def _end(tensor: StoredTensor, header: int) -> int:
+    """Return where a tensor should end, counted as the header of this length counts."""
+    return tensor.start + tensor.size - 8 - header
 
 
 def companions_size(folder: Path) -> int:

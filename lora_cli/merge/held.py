@@ -56,17 +56,19 @@ def held_weights(model: Any, origin: Mapping[str, Any], place: str) -> HeldWeigh
     import torch
     from torch import nn
     from transformers.pytorch_utils import Conv1D
+    from transformers.quantizers.quantizers_utils import should_convert_module
 
     specification = specification_of(origin.get("quantization") or {}, place)
     dtype = getattr(torch, str(origin.get("dtype")), None)
     if isinstance(specification, Unquantized):
         return HeldWeights({}, specification, dtype)
-    heads = heads_of(model)
+    # transformers leaves out what an architecture wants in float32, such as T5's `wo`
+    left_alone = [*heads_of(model), *(model._keep_in_fp32_modules or ())]  # noqa: SLF001
     modules = {
         f"{name}.weight": module
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | Conv1D)
-        and name not in heads
+        and should_convert_module(name, left_alone)
         and not specification.keeps(name)
     }
     return HeldWeights(modules, specification, dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lora_cli.errors import MergeError
 from lora_cli.files import new_folder, write_text
-from lora_cli.merge.adapter_folder import find_adapter, read_adapter
+from lora_cli.merge.adapter_folder import AdapterFolder, find_adapter, read_adapter
 from lora_cli.merge.base import fetch_base, find_base, full_precision
 from lora_cli.merge.checkpoint import companions_size
 from lora_cli.merge.output import check_free, write_companions
@@ -49,6 +49,9 @@ class MergeResult:
     dropped: tuple[str, ...]
     bytes_written: int
     proof: Proof | None
+    difference_to_training: float | None
+    """How far the logits are from those on the quantized base that the adapter was trained on,
+    relative to their spread, where it was folded into the original weights."""
     seconds: float
 
 
@@ -71,6 +74,7 @@ def merge_adapter(
     adapter = read_adapter(folder)
     report("reading", 0, 0)
     source = find_base(adapter.config, adapter.origin, options.base)
+    _check_apart(output, [folder, source.folder])
     fetched = fetch_base(source)
     with full_precision(fetched) as base, _errors_named(output):
         prepared = prepare_merge(adapter, base, options, dequantised=base != fetched)
@@ -79,6 +83,7 @@ def merge_adapter(
             _write(prepared, new, options, report)
             report("checking", 0, 0)
             proof = _prove(prepared, new) if options.verify else None
+            drift = _drift(adapter, prepared, new) if options.verify else None
             result = MergeResult(
                 adapter=str(folder),
                 method=adapter.method,
@@ -92,6 +97,7 @@ def merge_adapter(
                 dropped=prepared.plan.dropped,
                 bytes_written=sum(path.stat().st_size for path in new.iterdir()),
                 proof=proof,
+                difference_to_training=drift,
                 seconds=time.perf_counter() - started,
             )
             write_text(new / REPORT, json.dumps(asdict(result), indent=2) + "\n")
@@ -132,6 +138,15 @@ def _prove(prepared: Prepared, new: Path) -> Proof:
     return proof
 
 
+def _drift(trained: AdapterFolder, prepared: Prepared, new: Path) -> float | None:
+    """Return how far the merged model is from the one that was trained, where they are two."""
+    if trained.quantization == prepared.adapter.quantization or not prepared.on_original:
+        return None
+    from lora_cli.merge.proof import prove
+
+    return prove(trained, prepared.base, new, prepared.coarsest()).relative_difference
+
+
 @contextmanager
 def _errors_named(output: Path) -> Iterator[None]:
     try:
@@ -139,6 +154,17 @@ def _errors_named(output: Path) -> Iterator[None]:
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}"
         raise MergeError(reason, str(error.filename or output)) from error
+
+
+def _check_apart(output: Path, inputs: Sequence[Path]) -> None:
+    """Check that not even `--overwrite` replaces what is being merged.
+
+    Raises:
+        MergeError: it would.
+    """
+    if any(output.resolve() == each.resolve() for each in inputs):
+        message = "holds what is to be merged: it is not overwritten"
+        raise MergeError(message, str(output), "name another --output")
 
 
 def _check_space(output: Path, size: int) -> None:

@@ -7,7 +7,7 @@ for those, and for all that are not known here, the weights are read at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from lora_cli.merge.held import HeldWeights, held_weights
 from lora_cli.merge.merge_plan import StoredModel
 from lora_cli.merge.merged_model import merged_model
 from lora_cli.merge.storage import by_parameter, storages
+from lora_cli.merge.weightless import weightless_linear
+from lora_cli.model.layers import has_input_by_output_weight
 
 BY_THEMSELVES = frozenset(
     [
@@ -68,10 +70,27 @@ def open_adapted(adapter: AdapterFolder, base: Path, files: Checkpoint | None = 
     classes = read_json(base / "config.json").get("architectures") or [type(model).__name__]
     other_class = type(model).__name__ not in classes
     stored = StoredModel(files, by_parameter(found), tuple(unplaced), other_class)
+    stored, held = _turn_round(model, stored, held)
     if adapter.config.kind not in BY_THEMSELVES:
         _fill(model, stored, held)
     modules = dict(model.named_modules())
     return Opened(model, modules, stored, held, attach(model, adapter.path, adapter.tensors))
+
+
+def _turn_round(
+    model: Any, stored: StoredModel, held: HeldWeights
+) -> tuple[StoredModel, HeldWeights]:
+    """Make linear layers of GPT-2's that were quantized in training, as bitsandbytes does.
+
+    The adapter was trained on (out, in) weights, where the files have (in, out).
+    """
+    places, modules = dict(stored.places), dict(held.modules)
+    for name, module in held.modules.items():
+        if has_input_by_output_weight(module):
+            linear = weightless_linear(module.nx, module.nf, bias=module.bias is not None)
+            model.set_submodule(name.removesuffix(".weight"), linear)
+            places[name], modules[name] = replace(places[name], turned=True), linear
+    return replace(stored, places=places), replace(held, modules=modules)
 
 
 def _fill(model: Any, stored: StoredModel, held: HeldWeights) -> None:

@@ -52,6 +52,8 @@ class Prepared:
     plan: MergePlan
     settings: Mapping[str, Any]
     """What is different in config.json."""
+    on_original: bool
+    """Whether the files' weights were asked for, whatever the base held in training."""
 
     def coarsest(self) -> str:
         """Return the type, of those that are written, that rounds most."""
@@ -76,7 +78,8 @@ def prepare_merge(
         updates = plain_updates(adapter, base, files)
         if updates is not None:
             plan = plan_folding(files, updates, _torch_dtype(options.dtype))
-            return Prepared(adapter, base, files, plan, _dtype_settings(options))
+            original = options.onto == "original"
+            return Prepared(adapter, base, files, plan, _dtype_settings(options), original)
     return _by_peft(adapter, base, files, options)
 
 
@@ -97,14 +100,18 @@ def _by_peft(
         files=files,
         plan=plan,
         settings={**_dtype_settings(options), **_model_settings(opened, base, plan)},
+        on_original=options.onto == "original",
     )
 
 
 def _model_settings(opened: Opened, base: Path, plan: MergePlan) -> dict[str, Any]:
+    from lora_cli.merge.weightless import load_config
+
     settings: dict[str, Any] = {}
     config, before = opened.model.config, read_json(base / "config.json")
     if opened.stored.other_class:
         settings["architectures"] = [type(opened.model).__name__]
+    if opened.stored.other_class or config.id2label != load_config(base).id2label:
         settings["id2label"] = {str(key): name for key, name in config.id2label.items()}
         settings["label2id"] = dict(config.label2id)
         if getattr(config, "problem_type", None):

@@ -147,12 +147,25 @@ def answers(model: Any, probes: Probes) -> torch.Tensor:
         there = there[:, :DECODED_TOKENS]
     with torch.no_grad():
         output = model(**inputs)
-    logits: torch.Tensor = output[0] if getattr(output, "logits", None) is None else output.logits
+    logits = _figures(output)
     logits = logits[there] if logits.shape[:2] == there.shape else logits.flatten(0, -2)
     if not bool(logits.isfinite().all()):
         message = f"{type(model).__name__} cannot be asked module by module, and so not be compared"
         raise MergeError(message, hint="merge with --no-verify, and compare the answers yourself")
     return logits.float()
+
+
+def _figures(output: Any) -> torch.Tensor:
+    """Return what a model tells of its input: logits, where an answer begins and ends, or states.
+
+    Shaped (texts, classes), (texts, tokens, vocabulary), (texts, tokens, 2 or hidden size).
+    """
+    import torch
+
+    if "start_logits" in output:
+        return torch.stack((output.start_logits, output.end_logits), dim=-1)
+    figures: torch.Tensor = output["logits"] if "logits" in output else output[0]
+    return figures
 
 
 def compare(asked: Asked, ours: torch.Tensor, tolerance: float) -> Proof:
@@ -179,16 +192,16 @@ def probes_for(adapter: AdapterFolder, config: Any) -> Probes:
     """Return the run's own evaluation prompts, or texts of all kinds, as tokens."""
     import torch
 
-    vocabulary = config.get_text_config().vocab_size
+    reads = config.get_text_config()
+    longest = min(MOST_TOKENS, getattr(reads, "max_position_embeddings", None) or MOST_TOKENS)
     tokenizer = _tokenizer(adapter.path)
-    if tokenizer is None:
+    texts = (_prompts(adapter.path.parent) or list(PROBES)) if tokenizer else []
+    encoded = [tokenizer(text)["input_ids"][:longest] for text in texts[:MOST_PROBES]]
+    rows = [torch.tensor(ids) for ids in encoded if ids and max(ids) < reads.vocab_size]
+    if not rows:
         generator = torch.Generator().manual_seed(0)
-        shape = (len(PROBES), NUMBERED_TOKENS)
-        ids = torch.randint(vocabulary, shape, generator=generator)
-        return Probes(ids, torch.ones_like(ids))
-    texts = _prompts(adapter.path.parent) or list(PROBES)
-    encoded = [tokenizer(text)["input_ids"][:MOST_TOKENS] for text in texts[:MOST_PROBES]]
-    rows = [torch.tensor(ids) for ids in encoded if ids and max(ids) < vocabulary]
+        shape = (len(PROBES), min(longest, NUMBERED_TOKENS))
+        rows = list(torch.randint(reads.vocab_size, shape, generator=generator))
     pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
     padding = getattr(config, "pad_token_id", None) or 0
     return Probes(pad(rows, padding_value=padding), pad([torch.ones_like(row) for row in rows]))
@@ -199,8 +212,12 @@ def _prompts(run: Path) -> list[str]:
     file = run / "answers.jsonl"
     if not file.is_file():
         return []
-    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()[:MOST_PROBES]]
-    return [str(row["prompt"]) for row in rows if isinstance(row.get("prompt"), str)]
+    try:
+        rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()[:MOST_PROBES]]
+    except ValueError:  # a file of that name which no run wrote
+        return []
+    prompts = [row.get("prompt") for row in rows if isinstance(row, dict)]
+    return [prompt for prompt in prompts if isinstance(prompt, str)]
 
 
 def _tokenizer(folder: Path) -> Any:

@@ -32,6 +32,9 @@ class Storage:
     written_as: str = ""
     """Another name to write a plain parameter under, that was tied to the one that is stored."""
 
+    turned: bool = False
+    """Whether the model holds its matrix the other way round than the file."""
+
     @property
     def plain(self) -> bool:
         """Return whether it is one parameter, as it lies in the file."""
@@ -66,7 +69,8 @@ class Storage:
             MergeError: transformers would write other tensors than it read.
         """
         if self.plain:
-            return {self.written_as or self.stored[0].name: parameters[self.first]}
+            whole = parameters[self.first]
+            return {self.written_as or self.stored[0].name: whole.T if self.turned else whole}
         from transformers.core_model_loading import revert_weight_conversion
 
         written = revert_weight_conversion(self._model, dict(parameters))
@@ -86,7 +90,8 @@ class Storage:
 
     def _parameters(self, stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if self.plain:
-            return {self.first: next(iter(stored.values()))}
+            (held,) = stored.values()
+            return {self.first: held.T if self.turned else held}
         converter = copy.deepcopy(self._converter)
         for each, pattern in zip(self.stored, self._patterns, strict=True):
             converter.add_tensor(self.first, each.name, pattern, stored[each.name])

@@ -25,11 +25,13 @@ def load_config(folder: Path) -> Any:
     Raises:
         MergeError: it cannot be read.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
+    wrong = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
     try:
         return AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (*wrong, StrictDataclassError) as error:
         raise MergeError(f"its config cannot be used: {reason_of(error)}", str(folder)) from error
 
 
@@ -73,6 +75,17 @@ def _hollow(shape: Collection[int]) -> torch.Tensor:
 
     size = tuple(shape)
     return torch.full((1,) * len(size), torch.nan).expand(size)
+
+
+def weightless_linear(inputs: int, outputs: int, *, bias: bool) -> Any:
+    """Return a linear layer of a shape, without memory."""
+    from torch import nn
+
+    linear = nn.Linear(inputs, outputs, bias=bias, device="meta")
+    linear.weight = nn.Parameter(_hollow((outputs, inputs)), requires_grad=False)
+    if bias:
+        linear.bias = nn.Parameter(_hollow((outputs,)), requires_grad=False)
+    return linear
 
 
 def make_room(model: Any, name: str) -> None:

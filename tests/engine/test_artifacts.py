@@ -19,6 +19,7 @@ from lora_cli.engine.artifacts import RunResult, base_name, write_adapter, write
 from lora_cli.engine.prepare import build_trainables, planned_tokenizer, planned_weights
 from lora_cli.engine.runtime import Runtime
 from lora_cli.merge.merge import merge_adapter
+from lora_cli.merge.prepare import MergeOptions
 from tests.engine.conftest import Finished
 from tests.helpers.runs import PLAIN_PEFT, plan_of, train, write_recipe
 from tests.helpers.tiny_models import CHAT_TEMPLATE
@@ -120,7 +121,7 @@ def test_a_base_with_another_end_is_told_where_answers_end(
     assert generation.temperature == 0.6
     template = AutoTokenizer.from_pretrained(saved).chat_template
     assert template == plan.model.chat_template != CHAT_TEMPLATE
-    merge_adapter(tmp_path / "run", tmp_path / "merged")
+    merge_adapter(tmp_path / "run", MergeOptions(output=tmp_path / "merged"))
     assert GenerationConfig.from_pretrained(tmp_path / "merged").eos_token_id == [turn_end, eos]
     assert AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template == template
 

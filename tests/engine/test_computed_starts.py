@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lora_cli.engine import run as module
 from lora_cli.engine.artifacts import RunResult
 from lora_cli.engine.update import Trainables
-from lora_cli.errors import MergeError
 from lora_cli.events import Event, RunStarted, StepDone
 from lora_cli.merge.merge import merge_adapter
+from lora_cli.merge.prepare import MergeOptions
 from lora_cli.plan.run_plan import RunPlan
 from lora_cli.quantization.bitsandbytes import FourBit
 from lora_cli.tasks.causal_lm import Batch
@@ -211,19 +211,19 @@ def test_on_the_base_that_everyone_has_no_other_is_written(
 
 
 @pytest.mark.parametrize("origin", [True, False])
-def test_an_adapter_with_a_base_of_its_own_is_never_merged_into_another(
+def test_an_adapter_with_a_base_of_its_own_is_merged_into_that_one(
     tmp_path: Path, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch, origin: bool
 ) -> None:
-    """Not even where loracli.json is lost: peft's own file names the quantized base too."""
+    """Even where loracli.json is lost: peft's own file names the quantized base too."""
     adapter = {"variant": "pissa"}
     run = watched(tmp_path, tiny_model("llama"), monkeypatch, adapter=adapter, quantization="nf4")
     result = run.run()
     if not origin:
         (Path(result.adapter) / "loracli.json").unlink()
-    said = "was trained on a base in nf4" if origin else "is quantized"
-    with pytest.raises(MergeError, match=said):
-        merge_adapter(tmp_path / "run", tmp_path / "merged")
-    assert not (tmp_path / "merged").exists()
+    told = merge_adapter(tmp_path / "run", MergeOptions())
+    assert told.base == result.base
+    merged = AutoModelForCausalLM.from_pretrained(told.output, attn_implementation="eager")
+    assert float((logits(merged) - run.logits()).abs().max()) <= 1e-4
 
 
 def test_an_adapter_of_a_residual_start_is_merged_as_what_it_is(
@@ -231,7 +231,7 @@ def test_an_adapter_of_a_residual_start_is_merged_as_what_it_is(
 ) -> None:
     run = watched(tmp_path, tiny_model("llama"), monkeypatch, adapter={"variant": "pissa"})
     run.run()
-    merge_adapter(tmp_path / "run", tmp_path / "merged")
+    merge_adapter(tmp_path / "run", MergeOptions(output=tmp_path / "merged"))
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", attn_implementation="eager")
     assert float((logits(merged) - run.logits()).abs().max()) <= 1e-4
 

@@ -135,17 +135,30 @@ def test_a_task_from_its_recipe_to_a_model_in_plain_peft(
     assert float(plain.mean()) == pytest.approx(result["best_evaluation_loss"], abs=1e-6)
 
 
-def test_a_classifier_is_not_merged_as_a_language_model(
+@pytest.mark.parametrize("name", CASES)
+def test_a_task_is_merged_into_a_model_of_its_own_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    plan = plan_of(write_case(tmp_path, name, training={"steps": 1}))
+    train(plan)
+    output = tmp_path / "merged"
+    assert loracli(monkeypatch, "merge", tmp_path / "run", "--output", output, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["proof"]["agreement"] == 1.0
+    config = json.loads((output / "config.json").read_text("utf-8"))
+    assert config["architectures"] == [plan.model.architecture]
+
+
+def test_a_classifier_is_not_exported_as_a_language_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(plan_of(write_case(tmp_path, "bert_texts", training={"steps": 1})))
-    output = tmp_path / "merged"
-    for verb, *options in (["merge"], ["export", "--to", "lora"]):
-        assert loracli(monkeypatch, verb, tmp_path / "run", "--output", output, *options) != 0
-        said = " ".join(capsys.readouterr().err.split())
-        assert "adapters for SEQ_CLS are not" in said
-        assert "merge_and_unload" in said
-        assert not output.exists()
+    output = tmp_path / "exported"
+    arguments = ("export", "--to", "lora", tmp_path / "run", "--output", output)
+    assert loracli(monkeypatch, *arguments) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "adapters for SEQ_CLS are not" in said
+    assert "merge_and_unload" in said
+    assert not output.exists()
 
 
 @pytest.mark.parametrize(

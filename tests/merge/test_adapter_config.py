@@ -11,7 +11,13 @@ import pytest
 from peft import LoraConfig
 
 from lora_cli.errors import MergeError
-from lora_cli.merge.adapter_config import AdapterConfig, read_config, read_json
+from lora_cli.merge.adapter_config import (
+    AdapterConfig,
+    beside_pairs,
+    check_known,
+    read_any_config,
+    read_json,
+)
 
 PLAIN: dict[str, Any] = {
     "peft_type": "LORA",
@@ -25,12 +31,13 @@ PLAIN: dict[str, Any] = {
 
 def read(folder: Path, **settings: Any) -> AdapterConfig:
     (folder / "adapter_config.json").write_text(json.dumps({**PLAIN, **settings}), "utf-8")
-    return read_config(folder)
+    return read_any_config(folder)
 
 
 def refusal(folder: Path, **settings: Any) -> str:
+    config = read(folder, **settings)
     with pytest.raises(MergeError) as caught:
-        read(folder, **settings)
+        check_known(config)
     assert str(folder / "adapter_config.json") in str(caught.value)
     return str(caught.value)
 
@@ -39,7 +46,10 @@ def test_what_peft_writes_by_default_is_mergeable(tmp_path: Path) -> None:
     for rslora in (False, True):
         config = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], use_rslora=rslora)
         config.save_pretrained(tmp_path)
-        assert read_config(tmp_path).rank("any") == 8
+        found = read_any_config(tmp_path)
+        check_known(found)
+        assert beside_pairs(found) == []
+        assert found.rank("any") == 8
 
 
 @pytest.mark.parametrize(
@@ -83,28 +93,50 @@ def test_patterns_match_as_pefts_do(tmp_path: Path, pattern: str, module: str, r
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"peft_type": "LOHA"}, "`LOHA` adapters are not merged by this version"),
-        ({"peft_type": None}, "`None` adapters are not merged by this version"),
-        ({"task_type": "SEQ_CLS"}, "adapters for SEQ_CLS are not merged by this version"),
-        ({"use_dora": True}, "not merged by this version: DoRA"),
-        ({"modules_to_save": ["lm_head"]}, "modules trained in full"),
-        ({"trainable_token_indices": [1]}, "trained tokens"),
-        ({"lora_bias": True}, "biases on B"),
-        ({"bias": "all"}, "trained biases"),
-        ({"alora_invocation_tokens": [1, 2]}, "activated LoRA"),
-        ({"target_parameters": ["experts"]}, "adapted parameters"),
-        ({"layer_replication": [[0, 2]]}, "replicated layers"),
-        ({"use_qalora": True}, "QALoRA"),
-        ({"init_lora_weights": "pissa"}, "initialisation 'pissa', which changes the base"),
-        ({"init_lora_weights": "olora"}, "initialisation 'olora', which changes the base"),
-        ({"use_what_comes_next_year": 3}, "the setting `use_what_comes_next_year`"),
-        ({"use_dora": True, "lora_bias": True}, "DoRA, biases on B"),
+        ({"use_dora": True}, ["DoRA"]),
+        ({"modules_to_save": ["lm_head"]}, ["modules trained in full"]),
+        ({"trainable_token_indices": [1]}, ["trained tokens"]),
+        ({"lora_bias": True}, ["biases on B"]),
+        ({"bias": "all"}, ["trained biases"]),
+        ({"alora_invocation_tokens": [1, 2]}, ["activated LoRA"]),
+        ({"target_parameters": ["experts"]}, ["adapted parameters"]),
+        ({"layer_replication": [[0, 2]]}, ["replicated layers"]),
+        ({"use_qalora": True}, ["QALoRA"]),
+        ({"init_lora_weights": "olora"}, ["initialisation 'olora', which changes the base"]),
+        ({"use_what_comes_next_year": 3}, ["the setting `use_what_comes_next_year`"]),
+        ({"use_dora": True, "lora_bias": True}, ["DoRA", "biases on B"]),
     ],
 )
-def test_what_is_not_plain_lora_is_refused(
+def test_what_is_more_than_pairs_is_named(
+    tmp_path: Path, settings: dict[str, Any], said: list[str]
+) -> None:
+    assert beside_pairs(read(tmp_path, **settings)) == said
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"peft_type": None}, "`peft_type` is 'None', which is not known"),
+        ({"peft_type": "NEXT_YEARS"}, "`peft_type` is 'NEXT_YEARS', which is not known"),
+        ({"use_what_comes_next_year": 3}, "does not know the setting `use_what_comes_next_year`"),
+        ({"init_lora_weights": "pissa"}, "starts by 'pissa', which changes the base"),
+        ({"init_lora_weights": "loftq"}, "starts by 'loftq', which changes the base"),
+        ({"layer_replication": [[0, 2]]}, "is for replicated layers, which are not merged"),
+    ],
+)
+def test_what_may_mean_another_model_is_refused(
     tmp_path: Path, settings: dict[str, Any], said: str
 ) -> None:
+    """peft itself passes over settings that it does not know."""
     assert said in refusal(tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"use_dora": True}, {"modules_to_save": ["lm_head"]}, {"bias": "all"}, {"lora_bias": True}],
+)
+def test_what_peft_merges_is_known(tmp_path: Path, settings: dict[str, Any]) -> None:
+    check_known(read(tmp_path, **settings))
 
 
 @pytest.mark.parametrize("off", [None, False, {}, [], ""])

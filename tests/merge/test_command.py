@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.adapters import change_config, change_tensors
+from tests.helpers.adapters import change_config, change_tensors, stored
 from tests.helpers.runs import PLAIN_PEFT
 from tests.merge.conftest import Call
 
@@ -25,9 +25,10 @@ def test_a_merge_says_what_it_did(
 ) -> None:
     code, output, _ = loracli("merge", adapter, "--output", tmp_path / "merged")
     assert code == 0
-    assert "4 adapter tensors folded into 2 of 21 tensors, " in output
+    assert "LORA, 4 tensors → 2 of 21 tensors changed, " in output
     assert f"base      {tiny_model('llama')}\n" in output
     assert f"merged    {tmp_path / 'merged'}\n" in output
+    assert "proof     144 places of 6 texts: logits differ by at most " in output
     assert (tmp_path / "merged" / "model.safetensors").is_file()
 
 
@@ -35,20 +36,57 @@ def test_json_is_for_programs(adapter: Path, tmp_path: Path, loracli: Call) -> N
     code, output, _ = loracli("merge", adapter, "-o", tmp_path / "merged", "--json")
     assert code == 0
     told = json.loads(output)
-    seconds = told.pop("seconds")
+    assert told == json.loads((tmp_path / "merged" / "merge_report.json").read_text("utf-8"))
+    seconds, proof = told.pop("seconds"), told.pop("proof")
     assert seconds > 0
-    written = sum(path.stat().st_size for path in (tmp_path / "merged").iterdir())
+    assert proof["relative_difference"] <= proof["tolerance"] < proof["effect"]
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "merged").iterdir()}
     assert told == {
         "adapter": str(adapter),
+        "method": "LORA",
         "base": json.loads((adapter / "adapter_config.json").read_text())[
             "base_model_name_or_path"
         ],
         "output": str(tmp_path / "merged"),
         "tensors": 21,
         "changed_tensors": 2,
+        "requantized_tensors": 0,
         "adapter_tensors": 4,
-        "bytes_written": written,
+        "untied": [],
+        "dropped": [],
+        "bytes_written": sum(sizes.values()) - sizes["merge_report.json"],
     }
+
+
+def test_the_options_are_taken(adapter: Path, tmp_path: Path, loracli: Call) -> None:
+    code, output, _ = loracli(
+        "merge", adapter, "--dtype", "bfloat16", "--max-shard-size", "30KB", "--no-verify"
+    )
+    assert code == 0
+    assert "proof     not asked for (--no-verify)" in output
+    merged = tmp_path / "adapter-merged"
+    assert len(list(merged.glob("model-*.safetensors"))) > 2
+    assert {each.dtype for each in stored(merged).values()} == {torch.bfloat16}
+    assert loracli("merge", adapter, "--no-verify")[0] == 1
+    assert loracli("merge", adapter, "--no-verify", "--overwrite")[0] == 0
+    assert {each.dtype for each in stored(merged).values()} == {torch.float32}
+
+
+def test_a_base_that_was_moved_is_named(
+    adapter: Path, tmp_path: Path, tiny_model: TinyModel, loracli: Call
+) -> None:
+    base = tiny_model("llama")
+    change_config(adapter, base_model_name_or_path="/nowhere")
+    code, output, _ = loracli("merge", adapter, "--base", base, "--no-verify")
+    assert code == 0
+    assert f"base      {base}\n" in output
+
+
+@pytest.mark.parametrize("size", ["five", "0", "-1GB", "5 parsecs", ""])
+def test_a_size_that_is_none_is_a_usage_error(adapter: Path, loracli: Call, size: str) -> None:
+    code, _, errors = loracli("merge", adapter, f"--max-shard-size={size}")
+    assert code == 2
+    assert "is no size, such as 5GB or 500MB" in errors
 
 
 @pytest.mark.parametrize("fault", ["kind", "foreign", "base", "no adapter", "output"])
@@ -57,7 +95,7 @@ def test_what_cannot_be_merged_is_exit_code_1_and_no_traceback(
 ) -> None:
     output = tmp_path / "merged"
     if fault == "kind":
-        change_config(adapter, use_dora=True)
+        change_config(adapter, peft_type="NEXT_YEARS")
     elif fault == "foreign":
         change_tensors(adapter, lambda tensors: tensors.update(extra=torch.zeros(1)))
     elif fault == "base":
@@ -71,9 +109,3 @@ def test_what_cannot_be_merged_is_exit_code_1_and_no_traceback(
     assert "the merge failed" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "merged").exists()
-
-
-def test_an_output_must_be_named(adapter: Path, loracli: Call) -> None:
-    code, _, errors = loracli("merge", adapter)
-    assert code == 2
-    assert "--output" in errors

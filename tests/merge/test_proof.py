@@ -1,0 +1,179 @@
+"""The proof: what is wrong is refused and leaves nothing, and its figures are what they say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoTokenizer
+
+from lora_cli.errors import MergeError
+from lora_cli.merge import remade, writing
+from lora_cli.merge.adapter_folder import read_adapter
+from lora_cli.merge.prepare import MergeOptions, prepare_merge
+from lora_cli.merge.proof import (
+    MOST_TOKENS,
+    NUMBERED_TOKENS,
+    PROBES,
+    TOLERANCES,
+    compare,
+    probes_for,
+)
+from tests.helpers.adapters import TARGETS, make_adapter
+from tests.helpers.merges import merge_into
+from tests.helpers.runs import PLAIN_PEFT
+
+pytestmark = PLAIN_PEFT
+TinyModel = Callable[[str], Path]
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, tiny_model: TinyModel) -> Path:
+    """A LoRA on all linear layers, whose effect shows in every answer."""
+    return make_adapter(tmp_path / "adapter", tiny_model("llama"), TARGETS["llama"])
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16", "float16"])
+def test_a_merge_is_proved_by_its_own_type(
+    adapter: Path, tmp_path: Path, dtype: str | None
+) -> None:
+    proof = merge_into(tmp_path / "merged", adapter, verify=True, dtype=dtype).proof
+    assert proof is not None
+    assert proof.holds
+    assert proof.tolerance == TOLERANCES[dtype or "float32"]
+    assert proof.relative_difference < proof.tolerance / 2 < proof.effect
+    assert proof.agreement > 0.95
+    told = json.loads((tmp_path / "merged" / "merge_report.json").read_text("utf-8"))
+    assert told["proof"]["relative_difference"] == proof.relative_difference
+
+
+@pytest.mark.parametrize("wrong", ["a tensor of zeros", "no change"])
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_a_wrong_checkpoint_is_refused_and_leaves_nothing(
+    adapter: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: str,
+    dtype: str | None,
+) -> None:
+    if wrong == "no change":
+        rows = remade.Folded.rows
+
+        def forgetful(folded: Any) -> Any:
+            for name, first, values in rows(folded):
+                last = first + len(values)
+                yield remade.Rows(name, first, folded.weight.read(first, last).to(values.dtype))
+
+        monkeypatch.setattr(remade.Folded, "rows", forgetful)
+    else:
+        write_all, calls = writing._write_all, []
+
+        def zeros_once(handle: int, content: memoryview, offset: int) -> None:
+            calls.append(offset)
+            write_all(
+                handle, memoryview(bytes(len(content))) if len(calls) == 4 else content, offset
+            )
+
+        monkeypatch.setattr(writing, "_write_all", zeros_once)
+    with pytest.raises(MergeError, match=r"is not base and adapter: its logits differ by .*%"):
+        merge_into(tmp_path / "merged", adapter, verify=True, dtype=dtype)
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_the_figures_are_those_of_their_definitions() -> None:
+    expected = [torch.tensor([[0.0, 2.0], [4.0, 0.0]]), torch.tensor([[1.0, 3.0]])]
+    answers = [torch.tensor([[0.0, 2.5], [0.0, 4.0]]), torch.tensor([[1.0, 3.0]])]
+    plain = [torch.zeros(2, 2), torch.zeros(1, 2)]
+    proof = compare(expected, answers, plain, 0.5)
+    all_expected, all_given = torch.cat(expected), torch.cat(answers)
+    spread = all_expected.var()
+    difference = all_given - all_expected
+    assert (proof.probes, proof.positions) == (2, 3)
+    assert proof.max_difference == 4.0
+    assert proof.mean_difference == pytest.approx(float(difference.abs().mean()))
+    root = (difference.square().mean() / spread).sqrt()
+    assert proof.relative_difference == pytest.approx(float(root))
+    assert proof.effect == pytest.approx(float((all_expected.square().mean() / spread).sqrt()))
+    assert proof.agreement == pytest.approx(2 / 3)
+    given, due = all_given.softmax(-1), all_expected.softmax(-1)
+    divergence = (due * (due / given).log()).sum(-1).mean()
+    assert proof.divergence == pytest.approx(float(divergence), abs=1e-6)
+    assert not proof.holds
+
+
+def test_alike_is_alike() -> None:
+    same = [torch.randn(1, 5, 7)]
+    proof = compare(same, same, [torch.randn(1, 5, 7)], 1e-4)
+    assert (proof.max_difference, proof.relative_difference, proof.agreement) == (0.0, 0.0, 1.0)
+    assert proof.positions == 5
+    assert proof.holds
+
+
+def test_the_coarsest_type_that_is_written_decides(adapter: Path, tiny_model: TinyModel) -> None:
+    for dtype, coarsest in ((None, "float32"), ("bfloat16", "bfloat16"), ("float16", "float16")):
+        options = MergeOptions(dtype=dtype)
+        prepared = prepare_merge(read_adapter(adapter), tiny_model("llama"), options)
+        assert prepared.coarsest() == coarsest
+    assert TOLERANCES["float32"] < TOLERANCES["float16"] < TOLERANCES["bfloat16"]
+
+
+def config_of(base: Path, **changes: Any) -> Any:
+    config = AutoConfig.from_pretrained(base)
+    for key, value in changes.items():
+        setattr(config, key, value)
+    return config
+
+
+def test_a_run_is_asked_its_own_prompts(
+    adapter: Path, tmp_path: Path, tiny_model: TinyModel
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model("llama"))
+    tokenizer.save_pretrained(adapter)
+    config = config_of(tiny_model("llama"))
+
+    def asked() -> list[str]:
+        return [tokenizer.decode(ids[0]) for ids in probes_for(read_adapter(adapter), config)]
+
+    assert asked() == list(PROBES)
+    rows = [{"prompt": f"What is {number}?"} for number in range(9)]
+    file = tmp_path / "answers.jsonl"
+    file.write_text("\n".join(map(json.dumps, [*rows[:2], {"other": 1}, *rows[2:]])))
+    assert asked() == [f"What is {number}?" for number in range(7)]
+    file.write_text(json.dumps({"prompt": "long " * 200}))
+    assert [ids.shape for ids in probes_for(read_adapter(adapter), config)] == [(1, MOST_TOKENS)]
+    for foreign in ("no JSON", "[1, 2]", "5"):  # of somebody else
+        file.write_text(foreign)
+        assert asked() == list(PROBES)
+
+
+def test_probes_fit_the_model(adapter: Path, tiny_model: TinyModel) -> None:
+    config = config_of(tiny_model("llama"), max_position_embeddings=16, vocab_size=50)
+    probes = probes_for(read_adapter(adapter), config)
+    assert [ids.shape for ids in probes] == [(1, 16)] * len(PROBES)
+    assert max(int(ids.max()) for ids in probes) < 50
+    AutoTokenizer.from_pretrained(tiny_model("llama")).save_pretrained(adapter)
+    few = config_of(tiny_model("llama"), vocab_size=2)  # the tokenizer is for another model
+    probes = probes_for(read_adapter(adapter), few)
+    assert [ids.shape for ids in probes] == [(1, NUMBERED_TOKENS)] * len(PROBES)
+
+
+def test_a_tokenizer_that_cannot_be_loaded_is_done_without(
+    adapter: Path, tiny_model: TinyModel
+) -> None:
+    (adapter / "tokenizer_config.json").write_text('{"tokenizer_class": "NoSuchTokenizer"}')
+    assert len(probes_for(read_adapter(adapter), config_of(tiny_model("llama")))) == len(PROBES)
+
+
+def test_a_base_that_does_not_load_is_an_error(tmp_path: Path, tiny_model: TinyModel) -> None:
+    base = Path(shutil.copytree(tiny_model("llama"), tmp_path / "base"))
+    adapter = make_adapter(tmp_path / "adapter", base, ["q_proj"])
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    (base / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    with pytest.raises(MergeError, match="tensors of the model are missing in its files"):
+        merge_into(tmp_path / "merged", adapter, verify=True)
+    assert not (tmp_path / "merged").exists()
