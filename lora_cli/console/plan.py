@@ -93,8 +93,9 @@ def _model_details(plan: RunPlan) -> str:
     context = f"context {model.context_length:,}" if model.context_length else "no context limit"
     template = "a chat template" if model.chat_template_sha256 else "no chat template"
     template += f", answers end at {' or '.join(model.stop_tokens)}" if model.stop_tokens else ""
+    written = f"{template}, " if plan.task.generates else ""
     tied = "tied" if model.tied_embeddings else "untied"
-    return f"{context}, {template}, {tied} embeddings, {model.attention} attention"
+    return f"{context}, {written}{tied} embeddings, {model.attention} attention"
 
 
 def _task(plan: RunPlan) -> list[tuple[str, str]]:
@@ -135,10 +136,24 @@ def _source(source: SourcePlan) -> list[str]:
 
 def _train_rows(plan: RunPlan) -> str:
     tokens = plan.data.train
-    supervised = f"{tokens.supervised / tokens.total:.0%} supervised"
     truncated = f"{tokens.truncated_rows / tokens.rows:.1%} of rows truncated"
     sizes = f"{counted(tokens.rows, 'row')}, {counted(tokens.total, 'token')}"
-    return f"{sizes}, {supervised}, {truncated}"
+    return f"{sizes}, {_learnt(plan)}, {truncated}"
+
+
+def _learnt(plan: RunPlan) -> str:
+    """Return how much of the rows is learnt, in the task's own measure."""
+    tokens = plan.data.train
+    if plan.task.name == "causal_lm":
+        return f"{tokens.supervised / tokens.total:.0%} supervised"
+    if plan.task.name == "seq2seq_lm":
+        return f"{counted(tokens.supervised, 'token')} to write"
+    return f"{counted(tokens.supervised, learnt_of(plan))} to learn"
+
+
+def learnt_of(plan: RunPlan) -> str:
+    """Return what a classifier learns one of for each text or word."""
+    return "tag" if plan.task.name == "token_classification" else "label"
 
 
 def _row_lengths(plan: RunPlan) -> str:

@@ -124,6 +124,7 @@ def _alike(pair: Alike) -> dict[str, Any]:
 def _inference(check: InferenceCheck) -> dict[str, Any]:
     return {
         "compared": check.compared,
+        "fixed_date": check.fixed_date,
         "different": [
             {
                 "file": each.file,

@@ -1,10 +1,14 @@
-"""A preview as one page for a browser: nothing is loaded, everything is escaped."""
+"""A preview as one page for a browser: nothing is loaded, everything is escaped.
+
+Characters that a browser would obey or hide are written as on a terminal.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from html import escape as escaped
 
+from lora_cli.console.preview_rows import visible
 from lora_cli.console.preview_words import Finding, findings, place, row_words, unit_words
 from lora_cli.data.lengths import Lengths
 from lora_cli.data.preview import Preview
@@ -62,6 +66,11 @@ def preview_page(plan: RunPlan, preview: Preview, title: str) -> str:
     ]
     body = "\n".join(parts)
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
+
+
+def escape(text: str) -> str:
+    """Return a text as HTML that shows all of it."""
+    return escaped(visible(text))
 
 
 def _finding(finding: Finding) -> str:

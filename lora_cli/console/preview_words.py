@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora_cli.console.plan import learnt_of
 from lora_cli.data.duplicates import Duplicates
 from lora_cli.data.preview import Likeness, Listed, Preview
 from lora_cli.data.preview_inference import InferenceCheck
@@ -66,6 +67,8 @@ def row_words(row: ShownRow) -> str:
     words = counted(row.tokens, "token")
     if row.labels:
         learnt = f"learns {counted(row.supervised, 'label')}"
+    elif any(span.label for span in row.spans):
+        learnt = f"learns {counted(row.supervised, 'tag')}"
     elif row.target:
         learnt = f"learns to write {counted(row.supervised, 'token')}"
     else:
@@ -105,8 +108,8 @@ def _tokens(plan: RunPlan, preview: Preview) -> Finding:
     tokens = preview.train
     share = tokens.supervised / tokens.total
     text = f"{tokens.total:,}, of which {tokens.supervised:,} ({share:.1%}) are trained on"
-    if plan.task.name == "sequence_classification":
-        text = f"{tokens.total:,}, {counted(tokens.supervised, 'label')} to learn"
+    if not plan.task.generates:
+        text = f"{tokens.total:,}, {counted(tokens.supervised, learnt_of(plan))} to learn"
     elif plan.task.name == "seq2seq_lm":
         text = f"{tokens.total:,} to read, {tokens.supervised:,} to write"
     return Finding("tokens", text)
@@ -186,6 +189,7 @@ def _inference(plan: RunPlan, check: InferenceCheck | None) -> Finding:
     lines += [f"{place(each.file, each.line)}: {each.reason}" for each in check.unanswerable]
     if not lines:
         text = f"{check.compared:,} compared: all begin with exactly what a server feeds the model"
+        text += f", its date aside ({check.fixed_date} here)" if check.fixed_date else ""
         return Finding("inference", text)
     text = f"{len(lines):,} of {check.compared:,} do not begin with what a server feeds the model"
     named = lines[:MOST_NAMED]

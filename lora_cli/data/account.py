@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_cli.data.encode_rows import Dropped, EncodedChunk
-from lora_cli.facts.dataset import DroppedRow, DroppedRows
+from lora_cli.facts.dataset import DroppedRow, DroppedRows, NotedRows
 
 NAMED = 100
 """Rows that are told with file and line; the others are counted by reason."""
@@ -51,6 +51,8 @@ class RowAccount:
     bad: Tally = field(default_factory=Tally)
     too_long: Tally = field(default_factory=Tally)
     """Rows that are as they should be; they stop nothing."""
+    control_tokens: Tally = field(default_factory=Tally)
+    """Rows that are kept, with control tokens typed in them."""
     unused: dict[str, None] = field(default_factory=dict)
 
     def add(self, chunk: EncodedChunk) -> None:
@@ -59,6 +61,8 @@ class RowAccount:
         self.kept += chunk.kept
         for row in chunk.dropped:
             self.drop(row)
+        for row in chunk.control_tokens:
+            self.control_tokens.add(row)
         for column in chunk.unused_columns:
             if len(self.unused) < COLUMNS:
                 self.unused[column] = None
@@ -74,20 +78,31 @@ class RowAccount:
             "kept": self.kept,
             "bad": self.bad.as_json(),
             "too_long": self.too_long.as_json(),
+            "control_tokens": self.control_tokens.as_json(),
             "unused": list(self.unused),
         }
 
 
+def noted_rows(tally: Mapping[str, Any], files: Sequence[Path]) -> NotedRows:
+    """Return rows that are used and worth a look from a tally as plain values."""
+    count = sum(count for _, count in tally["reasons"])
+    return NotedRows(count, _named([tally], files))
+
+
 def dropped_rows(tallies: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> DroppedRows:
     """Return the rows that are not used from tallies as plain values."""
-    first = [Dropped(*values) for tally in tallies for values in tally["first"]]
     reasons = Counter[str]()
     for tally in tallies:
         reasons.update(dict(tally["reasons"]))
     return DroppedRows(
         count=reasons.total(),
-        first=tuple(
-            DroppedRow(str(files[row.file]), row.line, row.reason, row.column) for row in first
-        ),
+        first=_named(tallies, files),
         by_reason=tuple(reasons.most_common()),
+    )
+
+
+def _named(tallies: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> tuple[DroppedRow, ...]:
+    first = (Dropped(*values) for tally in tallies for values in tally["first"])
+    return tuple(
+        DroppedRow(str(files[row.file]), row.line, row.reason, row.column) for row in first
     )

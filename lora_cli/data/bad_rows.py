@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from lora_cli.data.readers.open_file import opened
+from lora_cli.data.readers.open_file import lines_of, opened
 from lora_cli.data.readers.read import kind_of_file
 from lora_cli.errors import Problem, Where
-from lora_cli.facts.dataset import DroppedRows
+from lora_cli.facts.dataset import DroppedRow, DroppedRows
 from lora_cli.words import counted
 
 SHOWN_BAD_ROWS = 10
@@ -32,6 +33,11 @@ def row_problems(rows: Sequence[tuple[Where, str]], hint: str, count: int = 0) -
 def bad_rows(dropped: DroppedRows, on_bad_row: Literal["error", "skip"]) -> list[Problem]:
     """Return the problems of rows that cannot be used, where that stops the plan."""
     first = Path(dropped.first[0].file)
+    if _opens_a_mapping(dropped.first[0]):
+        where = Where(dropped.first[0].file, dropped.first[0].line)
+        message = "one JSON value over several lines"
+        other = "write a list" if kind_of_file(first) == ".json" else "call it .json"
+        return [Problem(where, message, f"{other}, or write one row a line")]
     hint = "mend them, or leave them out with `on_bad_row: skip` under `dataset`"
     if on_bad_row == "skip":
         hint = "no row is left: all were dropped"
@@ -39,6 +45,15 @@ def bad_rows(dropped: DroppedRows, on_bad_row: Literal["error", "skip"]) -> list
         hint = "the file is one JSON list: call it .json, or write one mapping a line"
     places = [(Where(row.file, row.line, row.column), row.reason) for row in dropped.first]
     return row_problems(places, hint, dropped.count)
+
+
+def _opens_a_mapping(row: DroppedRow) -> bool:
+    """Return whether the row is the first line of a JSON mapping written over several."""
+    file = Path(row.file)
+    if kind_of_file(file) not in (".jsonl", ".ndjson", ".json") or "not JSON" not in row.reason:
+        return False
+    with opened(file) as content:
+        return next(islice(lines_of(content), row.line - 1, None), b"").strip() == b"{"
 
 
 def _begins_a_list(file: Path) -> bool:

@@ -59,6 +59,8 @@ class EncodedChunk:
     rows: int
     kept: int
     """The store may hold more: an example can be several rows of tokens."""
+    control_tokens: tuple[Dropped, ...] = ()
+    """Of those that are kept, the ones with control tokens typed in them, and which."""
 
     def __post_init__(self) -> None:
         assert self.rows == self.kept + len(self.dropped), "a row was lost"
@@ -95,8 +97,9 @@ def encode_chunk(
     Raises:
         PlanError: no row of the kind can be tokenized.
     """
-    tokenized, dropped, kept = [], [], 0
+    tokenized, dropped, noted, kept = [], list[Dropped](), list[Dropped](), 0
     encode = encode_all_of(encoding.encoder)
+    control_tokens = getattr(encoding.encoder, "control_tokens", lambda _example: ())
     for file, row in chunk:
         try:
             if row.columns is None:
@@ -105,6 +108,8 @@ def encode_chunk(
             rows = encode(example, encoding.system_prompt)
             tokenized += [(file, row.line, tokens) for tokens in rows]
             kept += 1
+            if typed := control_tokens(example):
+                noted.append(Dropped(file, row.line, row.column, ", ".join(typed)))
         except RowProblemError as problem:
             too_long = isinstance(problem, RowTooLongError)
             dropped.append(Dropped(file, row.line, row.column, str(problem), too_long))
@@ -116,4 +121,5 @@ def encode_chunk(
         unused_columns=tuple(unused),
         rows=len(chunk),
         kept=kept,
+        control_tokens=tuple(noted),
     )

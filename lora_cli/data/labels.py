@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lora_cli.data.encoding.encode_sequence_classification import check_one_label
 from lora_cli.data.encoding.tokenized_row import TokenizedRow
 from lora_cli.data.rows import Rows
 from lora_cli.data.source import RowSource, load_source
@@ -16,8 +17,10 @@ from lora_cli.formats import Example, LabelledText, LabelledTokens
 from lora_cli.tasks.labels import sorted_labels
 
 
-def found_labels(sources: Sequence[RowSource]) -> tuple[str, ...]:
+def found_labels(sources: Sequence[RowSource], *, several: bool = False) -> tuple[str, ...]:
     """Return all labels of the training rows, sorted; the rows are read as those to train on are.
+
+    `several` says that a row may have a list of them.
 
     Raises:
         PlanError: the rows cannot be read, or hold fewer than two labels.
@@ -25,7 +28,7 @@ def found_labels(sources: Sequence[RowSource]) -> tuple[str, ...]:
     parts, problems = [], list[Problem]()
     for source in sources:
         try:
-            parts.append(load_source(source, LabelReader())[0])
+            parts.append(load_source(source, LabelReader(several=several))[0])
         except PlanError as error:
             problems += error.problems
     if problems:
@@ -46,11 +49,18 @@ class LabelReader:
     So they are read on all cores, and not again while the files stay as they are.
     """
 
-    fingerprint: str = "labels 1"
+    several: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what tells these rows from others of the same files."""
+        return f"labels 2 {self.several}"
 
     def encode(self, example: Example, _system_prompt: str | None = None) -> TokenizedRow:
         """Return the row's labels."""
         assert isinstance(example, LabelledText | LabelledTokens), "other kinds have no labels"
+        if isinstance(example, LabelledText) and not self.several:
+            check_one_label(example)
         text = json.dumps([str(label) for label in _labels(example)])
         content = np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32)
         return TokenizedRow(content, content[:1], content.size, 0, ends=False, supervised=1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lora_cli.data.chat.clock import TODAY
 from lora_cli.data.encoding.encoder import Encoder
 from lora_cli.data.encoding.tokenize import Tokenizer
 from lora_cli.data.inference import compare_with_inference
@@ -48,6 +49,8 @@ class InferenceCheck:
     compared: int
     different: tuple[Difference, ...]
     unanswerable: tuple[Unanswerable, ...] = ()
+    fixed_date: str | None = None
+    """What is read for today in both, where the chat template asks for it."""
 
 
 def check_inference(
@@ -76,7 +79,10 @@ def check_inference(
             told = slice(max(0, position - TOKENS_TOLD // 3), position + TOKENS_TOLD)
             texts = (encoder.text(ids[told]) for ids in (found.training, found.inference))
             different.append(Difference(row.file, row.line, position, *texts))
-    return InferenceCheck(compared, tuple(different), tuple(unanswerable)) if compared else None
+    if not compared:
+        return None
+    today = f"{TODAY:%Y-%m-%d}" if encoder.reads_clock else None
+    return InferenceCheck(compared, tuple(different), tuple(unanswerable), today)
 
 
 def _chosen(rows: Rows, shown: Sequence[int]) -> list[int]:

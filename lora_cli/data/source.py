@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lora_cli import __version__
-from lora_cli.data.account import RowAccount, dropped_rows
+from lora_cli.data.account import RowAccount, dropped_rows, noted_rows
 from lora_cli.data.bad_rows import bad_rows, row_problems
 from lora_cli.data.detect import SAMPLE, Detected, detect_format
 from lora_cli.data.encode_rows import Dropped, NumberedRow, RowEncoding
@@ -83,6 +83,7 @@ def load_source(
         kept=account["kept"],
         dropped=dropped_rows([account["bad"], account["too_long"]], source.files),
         unused_columns=tuple(account["unused"]),
+        control_tokens=noted_rows(account["control_tokens"], source.files),
     )
     rows = SourceRows(
         store, reading.files, detected.row_format, source.names, entry["highest_token"]

@@ -31,6 +31,15 @@ class DroppedRows:
 
 
 @dataclass(frozen=True, slots=True)
+class NotedRows:
+    """Rows of a source that are used, with something worth a look: all counted, some named."""
+
+    count: int = 0
+    first: tuple[DroppedRow, ...] = ()
+    """Where they stand, and what is noted of them as `reason`."""
+
+
+@dataclass(frozen=True, slots=True)
 class FileFacts:
     """A file of rows and its content."""
 
@@ -51,6 +60,8 @@ class SourceFacts:
     dropped: DroppedRows = DroppedRows()
     unused_columns: tuple[str, ...] = ()
     """Columns that rows have and the format does not read."""
+    control_tokens: NotedRows = NotedRows()
+    """Rows that have control tokens typed in their turns."""
 
     def __post_init__(self) -> None:
         assert self.rows == self.kept + self.dropped.count, "a row was lost"

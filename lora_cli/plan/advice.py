@@ -8,6 +8,7 @@ from lora_cli.adapters.lokr import LoKr
 from lora_cli.adapters.low_rank import LowRankSpec
 from lora_cli.facts.bare_parameters import ParameterFacts
 from lora_cli.facts.dataset import SourceFacts
+from lora_cli.plan.chat_advice import CHAT_ADVICE
 from lora_cli.plan.inputs import Facts
 from lora_cli.plan.run_plan import RunPlan
 from lora_cli.targets.roles import role_of
@@ -223,4 +224,5 @@ _RULES = (
     _late_evaluation,
     _more_than_the_weights,
     _many_epochs,
+    *CHAT_ADVICE,
 )

@@ -11,7 +11,7 @@ from lora_cli.plan.run_plan import RunPlan
 
 
 def _template_of_no_rows(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
-    if inputs.recipe.model.chat_template is not None and not _holds_conversations(plan):
+    if inputs.recipe.model.chat_template is not None and not holds_conversations(plan):
         where = inputs.source.of_value(("model", "chat_template"))
         message = "a chat template is for conversations, and no source holds any"
         yield Problem(where, message, "remove it, or write the rows as `messages`")
@@ -20,7 +20,7 @@ def _template_of_no_rows(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
 def _split_stop_token(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
     """Refuse a template whose answers end in pieces: generation stops at one token, or never."""
     split = inputs.facts.template.split_ending
-    if inputs.recipe.model.chat_template is not None and split and _holds_conversations(plan):
+    if inputs.recipe.model.chat_template is not None and split and holds_conversations(plan):
         where = inputs.source.of_value(("model", "chat_template"))
         message = f"the chat template ends answers with `{split}`, which is no token of this model"
         hint = "name one that ends with the model's own end, such as zephyr, vicuna or alpaca"
@@ -35,7 +35,8 @@ def _masks_of_another_task(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
             yield Problem(inputs.source.of_value(key), message, "remove it")
 
 
-def _holds_conversations(plan: RunPlan) -> bool:
+def holds_conversations(plan: RunPlan) -> bool:
+    """Return whether any source holds conversations, which a chat template renders."""
     return any(
         build_format(source.format, template=source.template).kind is Conversation
         for source in plan.data.sources

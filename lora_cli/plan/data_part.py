@@ -71,8 +71,11 @@ def _note_tokens(inputs: Inputs, reasons: Reasons) -> None:
     tokens = inputs.facts.dataset.train
     reasons.note("dataset.train_rows", tokens.rows, "all rows, less those of `evaluation.split`")
     reasons.note("dataset.tokens", tokens.total, "of those rows, with the model's tokenizer")
-    share = f"{tokens.supervised / tokens.total:.1%} of the tokens"
-    reasons.note("dataset.supervised_tokens", tokens.supervised, share)
+    if inputs.facts.task.name == "causal_lm":
+        share = f"{tokens.supervised / tokens.total:.1%} of the tokens"
+        reasons.note("dataset.supervised_tokens", tokens.supervised, share)
+    else:
+        reasons.note("dataset.labels", tokens.supervised, "what is learnt of those rows")
 
 
 def _source_plan(source: SourceFacts, section: DatasetSection) -> SourcePlan:

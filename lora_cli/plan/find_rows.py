@@ -18,10 +18,16 @@ from lora_cli.data.readers.read import KNOWN, kind_of_file
 from lora_cli.errors import LoraCliError, PlanError, Where
 from lora_cli.facts.hub_data import PREFIX, HubData, hub_data, prepared_files, repository_folder
 from lora_cli.facts.remote import RemoteFiles, remote_files
-from lora_cli.plan.folders import FolderProblemError, check_one_kind, files_of_split
+from lora_cli.plan.folders import (
+    FolderProblemError,
+    NoSuchSplitError,
+    check_one_kind,
+    files_of_split,
+)
 
 DEEPEST = 3
 """Parts of the names that are looked at in a folder: `data/train/part.jsonl`."""
+NOWHERE = Where()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,10 @@ class RowsName:
     text: str
     split: str | None = None
     subset: str | None = None
+    split_key: str = "split"
+    """What the recipe calls the split."""
+    at_split: Where = NOWHERE
+    """Where it does, if it does."""
 
     @property
     def shown(self) -> str:
@@ -48,7 +58,9 @@ def find_rows(name: RowsName, base_dir: Path, where: Where) -> tuple[Path, ...]:
     try:
         return _find(name, base_dir)
     except FolderProblemError as error:
-        raise PlanError(f"`{name.shown}` {error}", where, error.hint) from error
+        at_split = name.split is not None and isinstance(error, NoSuchSplitError)
+        place = name.at_split if at_split and name.at_split.file else where
+        raise PlanError(f"`{name.shown}` {error}", place, error.hint) from error
     except LoraCliError as error:
         placed = [p if p.where.file else replace(p, where=where) for p in error.problems]
         raise type(error).from_problems(placed) from error
@@ -88,7 +100,7 @@ def _find(name: RowsName, base_dir: Path) -> tuple[Path, ...]:
 def _local(name: RowsName, path: Path) -> tuple[Path, ...]:
     if path.is_dir():
         names = [str(each.relative_to(path)) for each in _files_in(path)]
-        return tuple(path / each for each in files_of_split(names, name.split))
+        return tuple(path / each for each in files_of_split(names, name.split, key=name.split_key))
     if glob.has_magic(name.text) and not path.exists():
         found = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207  # hides dot files
         return _matching(name, [each for each in found if each.is_file()])
@@ -114,7 +126,8 @@ def _check_file(name: RowsName, file: str) -> None:
     """Raise if a single file is none of rows, or is asked for a split."""
     if name.split is not None:
         message = f"`{file}` is a file: it has no split `{name.split}`"
-        raise PlanError(message, hint="remove `split`, or name the folder")
+        hint = f"remove `{name.split_key}`, or name the folder"
+        raise PlanError(message, name.at_split, hint)
     if kind_of_file(PurePosixPath(file)) is None:
         raise PlanError(f"`{file}` is of no kind that is read", hint=f"kinds: {KNOWN}")
 
@@ -123,7 +136,7 @@ def _matching(name: RowsName, found: Sequence[Path]) -> tuple[Path, ...]:
     """Return what a pattern matches, if it is files of rows of one kind."""
     if name.split is not None:
         message = f"`{name.shown}` is a pattern: it has no split `{name.split}`"
-        raise PlanError(message, hint="write the split into the pattern")
+        raise PlanError(message, name.at_split, "write the split into the pattern")
     if not found:
         hint = "patterns are relative to the recipe's folder; `**` means folders of any depth"
         raise PlanError(f"no file matches `{name.shown}`", hint=hint)
@@ -145,7 +158,8 @@ def _remote(name: RowsName, remote: RemoteFiles) -> tuple[Path, ...]:
         _matching(name, list(map(Path, paths)))
     elif remote.is_folder:
         folder = remote.path.rstrip("/")
-        paths = [f"{folder}/{each}" for each in files_of_split(remote.names(), name.split)]
+        names = files_of_split(remote.names(), name.split, key=name.split_key)
+        paths = [f"{folder}/{each}" for each in names]
     else:
         _check_file(name, PurePosixPath(urlparse(remote.path).path).name)
         paths = [remote.path]

@@ -28,11 +28,15 @@ class FolderProblemError(ValueError):
         self.hint = hint
 
 
-def files_of_split(names: Sequence[str], split: str | None) -> list[str]:
+class NoSuchSplitError(FolderProblemError):
+    """A folder without the split that is asked for."""
+
+
+def files_of_split(names: Sequence[str], split: str | None, *, key: str = "split") -> list[str]:
     """Return the files of a split, `train` if None; all files where none is called after a split.
 
     They are `train.jsonl`, or shards (`train-00000-of-00004.parquet`), here or in `data/`; or
-    what the folder `train/` holds, as `datasets` saves it.
+    what the folder `train/` holds, as `datasets` saves it. `key` is what the recipe calls it.
 
     Raises:
         FolderProblemError: there are none, several kinds of them, or too few shards.
@@ -50,8 +54,8 @@ def files_of_split(names: Sequence[str], split: str | None) -> list[str]:
         found = _in_folder(files, "", None)
     if not found:
         held = ", ".join(sorted(splits)) or "none"
-        hint = f"splits it has: {held}; name one with `split`, or name the files"
-        raise FolderProblemError(f"holds no rows of a split `{wanted}`", hint)
+        hint = f"splits it has: {held}; name one with `{key}`, or name the files"
+        raise NoSuchSplitError(f"holds no rows of a split `{wanted}`", hint)
     check_one_kind(found)
     _check_shards(found)
     return found

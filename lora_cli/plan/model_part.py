@@ -35,8 +35,9 @@ def resolve_model(inputs: Inputs, reasons: Reasons) -> ModelPlan:
     reasons.take(
         "model", "chat_template", value=section.chat_template, default="the tokenizer's own"
     )
-    stops = ", ".join(f"{text} ({n})" for text, n in inputs.facts.stop_tokens.items()) or None
-    reasons.note("model.stop_tokens", stops, "of the chat template and the tokenizer")
+    if inputs.facts.task.generates:
+        stops = ", ".join(f"{text} ({n})" for text, n in inputs.facts.stop_tokens.items()) or None
+        reasons.note("model.stop_tokens", stops, "of the chat template and the tokenizer")
     reasons.take("model", "trust_remote_code", value=section.trust_remote_code)
     reasons.take("model", "allow_pickle", value=section.allow_pickle)
     return ModelPlan(

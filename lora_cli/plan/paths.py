@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from lora_cli.plan.format_places import format_places
 from lora_cli.recipe.load import LoadedRecipe
 from lora_cli.recipe.schema import DatasetSection, Recipe
 from lora_cli.recipe.source import KeyPath
+
+ONCE = "name it once; among several sources `weight: 2` takes more of one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ def row_sources(loaded: LoadedRecipe) -> RowSources:
     if problems:
         raise PlanError.from_problems(problems)
     found = RowSources(tuple(sources[: len(sections)]), sources[-1] if apart else None)
+    _check_once(found.train, [loaded.source.of_value(key) for _, key in sections])
     if apart and not all(map(is_file_name, apart[0].path)):
         _check_apart(found, loaded.source.of_value(apart[1]))
     return found
@@ -61,6 +64,25 @@ def _evaluation(recipe: Recipe) -> tuple[DatasetSection, KeyPath] | None:
     named = {"path": path, "split": section.split_name, "subset": subset}
     key = "split_name" if section.path is None else "path"
     return like.model_copy(update=named), ("evaluation", key)
+
+
+def _check_once(sources: Sequence[RowSource], places: Sequence[Where]) -> None:
+    """Raise if a file is in two sources that make the same rows of it.
+
+    Raises:
+        PlanError: with every such source.
+    """
+    known, problems = set[object](), list[Problem]()
+    for source, where in zip(sources, places, strict=True):
+        reading = (source.format, source.system_prompt, source.names)
+        says = (*reading, *map(str, (dict(source.columns), dict(source.template))))
+        twice = [file for file in source.files if (file, says) in known]
+        if twice:
+            message = f"`{twice[0].name}` is named twice: its rows would count double"
+            problems.append(Problem(where, message, ONCE))
+        known |= {(file, says) for file in source.files}
+    if problems:
+        raise PlanError.from_problems(problems)
 
 
 def _check_apart(found: RowSources, where: Where) -> None:
@@ -90,18 +112,19 @@ def _files(loaded: LoadedRecipe, section: DatasetSection, key: KeyPath) -> tuple
         PlanError: with every name that leads nowhere, or a file that is there twice.
     """
     files, problems = list[Path](), list[Problem]()
+    split = "split_name" if key[0] == "evaluation" else "split"
+    at_split = loaded.source.of_value((*key[:-1], split))
     for number, text in enumerate(section.path):
         where = loaded.source.of_value((*key, number) if len(section.path) > 1 else key)
         try:
-            name = RowsName(text, section.split, section.subset)
+            name = RowsName(text, section.split, section.subset, split, at_split)
             files += find_rows(name, loaded.path.parent, where)
         except LoraCliError as error:
             problems += error.problems
     twice = [file for file, count in Counter(files).items() if count > 1]
     if twice:
         message = f"`{twice[0].name}` is named twice: its rows would count double"
-        hint = "name it once; `weight` says how often a source is seen"
-        problems.append(Problem(loaded.source.of_value(key), message, hint))
+        problems.append(Problem(loaded.source.of_value(key), message, ONCE))
     if problems:
         raise PlanError.from_problems(problems)
     return tuple(files)

@@ -25,7 +25,8 @@ def settled_task(loaded: LoadedRecipe, rows: RowSources) -> TaskSpec:
         _check_labels(loaded, named)
     if not task.needs_labels:
         return task
-    return task.model_copy(update={"labels": found_labels(rows.train)})
+    several = getattr(task, "problem", "") == "multi_label"
+    return task.model_copy(update={"labels": found_labels(rows.train, several=several)})
 
 
 def _check_labels(loaded: LoadedRecipe, named: tuple[str, ...]) -> None:

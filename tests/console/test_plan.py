@@ -11,9 +11,12 @@ import pytest
 from rich.console import Console
 
 from lora_cli.console.plan import make_and_show_plan, show_summary, show_warnings
+from lora_cli.console.preview_words import findings
+from lora_cli.engine.preview import preview_of_plan
 from lora_cli.plan.make import make_plan
 from lora_cli.plan.run_plan import RunPlan
 from lora_cli.recipe.load import load_recipe
+from tests.helpers.task_rows import write_case
 
 WriteRecipe = Callable[..., Path]
 ONE_ROW = {"path": "rows.jsonl", "max_rows": 1}
@@ -113,3 +116,17 @@ def test_a_plan_that_adapts_no_module_says_so(recipe_file: WriteRecipe) -> None:
     show_summary(plan, Console(file=text, highlight=False))
     assert "prompt_tuning, 20 virtual tokens: 640 trainable" in text.getvalue()
     assert re.search(r"^modules +none$", text.getvalue(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("case", "learnt"), [("bert_texts", "label"), ("bert_words", "tag")])
+def test_a_classifier_has_no_figures_of_text(tmp_path: Path, case: str, learnt: str) -> None:
+    plan = make_plan(load_recipe(write_case(tmp_path, case)))
+    text = io.StringIO()
+    show_summary(plan, Console(file=text, highlight=False))
+    summary = text.getvalue()
+    assert f" {learnt}s to learn" in summary
+    told = (summary, *(finding.text for finding in findings(plan, preview_of_plan(plan, 0))))
+    for piece in ("answers end", "chat template", "supervised", "trained on"):
+        assert piece not in "".join(told)
+    fields = {decision.field for decision in plan.decisions}
+    assert not {"model.stop_tokens", "dataset.supervised_tokens"} & fields

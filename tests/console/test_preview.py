@@ -119,7 +119,7 @@ def test_the_terminal_holds_hostile_text_as_text(recipe_file: WriteRecipe) -> No
     ("name", "said"),
     [
         ("bert_texts", ["→ ⟦good⟧", "learns 1 label", "24 labels to learn", "writes no text"]),
-        ("bert_words", ["⟦ a⟧/B-NAME", "are trained on"]),
+        ("bert_words", ["⟦ a⟧/B-NAME", "learns 3 tags", "tags to learn"]),
         ("t5", ["→ target", "⟦sad</s>⟧", "learns to write 4 tokens", "to read, "]),
     ],
 )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 from lora_cli.console.preview_page import preview_page
+from lora_cli.console.preview_rows import visible
 from lora_cli.data.preview import Preview
 from lora_cli.data.preview_rows import ShownRow
 from lora_cli.plan.run_plan import RunPlan
@@ -44,7 +45,9 @@ def test_the_page_holds_hostile_text_as_text_and_loads_nothing(recipe_file: Writ
     page = preview_page(plan, preview, "<i>recipe</i>")
     reader = Reader()
     reader.feed(page)
-    assert reader.texts == [f"\n{row.text}" for (row,) in preview.shown]
+    assert reader.texts == [f"\n{visible(row.text)}" for (row,) in preview.shown]
+    assert r"\x1b[2J\u202e" in reader.texts[0]
+    assert all(each == "\n" or each.isprintable() for each in page)
     assert not {"script", "i", "img", "link", "iframe"} & set(reader.tags)
     assert not {"src", "href", "onload"} & set(reader.attributes)
     assert not re.search(r"https?://|url\(|@import", page)

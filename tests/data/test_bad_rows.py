@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from lora_cli.data.bad_rows import bad_rows, row_problems
-from lora_cli.errors import Where
+from lora_cli.data.source import RowSource, load_source
+from lora_cli.errors import PlanError, Where
 from lora_cli.facts.dataset import DroppedRow, DroppedRows
+from tests.helpers.letters import Letters
 
 
 @pytest.mark.parametrize(("count", "last"), [(10, "bad"), (11, "1 more row cannot be used")])
@@ -32,3 +36,29 @@ def test_of_a_million_the_first_are_told_and_the_others_counted(tmp_path: Path) 
     assert problems[-1].message == "999,990 more rows cannot be used"
     assert sum(problem.count for problem in problems) == 1_000_000
     assert "on_bad_row: skip" in problems[-1].hint
+
+
+@pytest.mark.parametrize("on_bad_row", ["error", "skip"])
+def test_a_value_over_several_lines_is_one_problem(
+    tmp_path: Path, on_bad_row: Literal["error", "skip"]
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"prompt": "1 + 1 =", "completion": "2"}, indent=2))
+    with pytest.raises(PlanError) as caught:
+        load_source(RowSource((file,), on_bad_row=on_bad_row), Letters())
+    (problem,) = caught.value.problems
+    assert problem.where == Where(str(file), 1)
+    assert problem.message == "one JSON value over several lines"
+    assert problem.hint == "call it .json, or write one row a line"
+    rows, _ = load_source(RowSource((file.rename(tmp_path / "rows.json"),)), Letters())
+    assert len(rows.store) == 1
+
+
+def test_several_values_over_several_lines_are_no_document(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    file.write_text((json.dumps({"prompt": "1 =", "completion": "1"}, indent=2) + "\n") * 2)
+    with pytest.raises(PlanError) as caught:
+        load_source(RowSource((file,)), Letters())
+    (problem,) = caught.value.problems
+    assert problem.message == "one JSON value over several lines"
+    assert problem.hint == "write a list, or write one row a line"

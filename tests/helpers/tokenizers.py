@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from tests.helpers.tiny_models import CHAT_TEMPLATE
 
@@ -91,6 +91,41 @@ def word_tokenizer(words: Sequence[str], template: str | None = None) -> Any:
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
     backend.decoder = decoders.Metaspace(prepend_scheme="always", split=False)
     return _wrapped(backend, template)
+
+
+def space_tokenizer(kind: str, template: str | None = None) -> Any:
+    """Return a tokenizer of letters and some merges that puts a space before a text.
+
+    `kind` is when it does: `first` and `always` as Llama 2, T5 and Mistral do, `unsplit` without
+    cutting texts into words, `legacy` by its normalizer.
+    """
+    letters = [*map(chr, range(33, 127)), "\n", "▁"]
+    merges = [("▁", "2"), ("▁", "A"), (":", "▁"), ("▁", "▁"), ("a", "b")]
+    tokens = [*letters, *(first + second for first, second in merges), "<unk>"]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>"))
+    if kind == "legacy":
+        parts = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        backend.normalizer = normalizers.Sequence(parts)
+        steps = [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        backend.decoder = decoders.Sequence(steps)
+    else:
+        scheme, split = ("first" if kind == "unsplit" else kind), kind != "unsplit"
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=split)
+        backend.decoder = decoders.Metaspace(prepend_scheme=scheme, split=split)
+    return _wrapped(backend, template)
+
+
+def lower_case_tokenizer() -> Any:
+    """Return a tokenizer of words in lower case and their endings, as BERT's is."""
+    letters = [chr(each) for each in range(33, 127)]
+    words = ["[UNK]", "abc", *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(cleanup=False)
+    return _wrapped(backend, None)
 
 
 def _wrapped(backend: Tokenizer, template: str | None) -> Any:

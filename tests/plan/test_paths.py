@@ -94,6 +94,51 @@ def test_a_file_counts_once(folder: Path) -> None:
     assert caught.value.problems[0].where.key == "dataset.path"
 
 
+def test_a_file_is_in_one_source_alone(folder: Path) -> None:
+    text = "dataset:\n- rows.jsonl\n- data/test.jsonl\n- {path: ./rows.jsonl, max_rows: 2}"
+    with pytest.raises(PlanError) as caught:
+        row_sources(loaded(folder, text))
+    (problem,) = caught.value.problems
+    assert problem.message == "`rows.jsonl` is named twice: its rows would count double"
+    assert (problem.where.key, problem.where.line) == ("dataset[2].path", 6)
+    assert "`weight: 2`" in problem.hint
+
+
+def test_a_file_may_be_read_in_two_ways(folder: Path) -> None:
+    text = "dataset:\n- rows.jsonl\n- {path: rows.jsonl, system_prompt: Be brief.}"
+    assert len(row_sources(loaded(folder, text)).train) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "column", "field"),
+    [
+        ("dataset: {path: data, split: dev}", "dataset.split", 30, "split"),
+        ("dataset: [{path: data, split: dev}]", "dataset[0].split", 31, "split"),
+        (
+            "dataset: data\nevaluation: {path: data, split_name: dev}",
+            "evaluation.split_name",
+            38,
+            "split_name",
+        ),
+        (
+            "dataset: data\nevaluation: {split_name: dev}",
+            "evaluation.split_name",
+            26,
+            "split_name",
+        ),
+    ],
+)
+def test_an_unknown_split_is_told_where_it_is_named(
+    folder: Path, text: str, key: str, column: int, field: str
+) -> None:
+    with pytest.raises(PlanError) as caught:
+        row_sources(loaded(folder, text))
+    (problem,) = caught.value.problems
+    assert (problem.where.key, problem.where.column) == (key, column)
+    assert "split `dev`" in problem.message
+    assert f"`{field}`" in problem.hint
+
+
 @pytest.mark.parametrize(
     "evaluation",
     ["{split_name: test}", "{path: data, split_name: test}", "{path: data/test.jsonl}"],

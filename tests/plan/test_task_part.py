@@ -160,3 +160,12 @@ def test_packages_that_are_not_installed(
     (problem,) = problems_of(recipe, *flags)
     assert problem.message == message
     assert problem.hint.startswith("pip install")
+
+
+def test_a_list_of_labels_is_told_with_the_other_bad_rows(tmp_path: Path) -> None:
+    recipe = write_case(tmp_path, "bert_texts")
+    rows = [{"text": "a", "label": "x"}, {"text": "b", "label": ["x", "y"]}, {"text": ""}]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    problems = problems_of(recipe)
+    assert [problem.where.line for problem in problems] == [2, 3]
+    assert problems[0].message.endswith("with `task.problem: multi_label` it can have them")

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import TemplateSyntaxError
 
 from lora_cli.data.chat.chat_template import Ending, read_template
+from lora_cli.data.chat.clock import at_fixed_date, reads_clock
 from lora_cli.data.chat.generation_marks import read_marks, with_marks
 from lora_cli.data.chat.turns import plain_message
 from lora_cli.facts.tokenizer import template_error
@@ -33,6 +34,8 @@ class ChatRenderer:
         self._ending: Ending | None = None
         self._ending_was_read = False
         self._steady: dict[str, bool] = {}
+        self.reads_clock = reads_clock(tokenizer.chat_template)
+        """Whether the template asks for the date; it always gets the same."""
 
     @property
     def ending(self) -> Ending | None:
@@ -56,6 +59,8 @@ class ChatRenderer:
             PlanError: the template is no Jinja, whatever the conversation.
         """
         turns = [plain_message(message) for message in conversation.messages]
+        if self.reads_clock:
+            template = at_fixed_date(template or self.template_for(conversation))
         try:
             return str(
                 self._tokenizer.apply_chat_template(
@@ -67,6 +72,7 @@ class ChatRenderer:
                 )
             )
         except TemplateSyntaxError as error:
+            error.lineno -= self.reads_clock
             raise template_error(self._tokenizer, error) from error
         except Exception as error:  # a template is a program: it raises what it likes
             raise RowProblemError(f"the chat template refuses it: {reason_of(error)}") from error

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_cli.data.chat.clock import reads_clock
+from lora_cli.data.chat.generation_marks import has_marks
 from lora_cli.errors import PlanError, Where
 
 if TYPE_CHECKING:
@@ -85,6 +87,10 @@ class TemplateReading:
     """What looks like the token that ends an answer, but is several in this tokenizer."""
     split_tokens: tuple[str, ...] = ()
     """All that look like one token in the rendered text, and are several in this tokenizer."""
+    reads_clock: bool = False
+    """Whether it writes the date."""
+    learnt_header: str = ""
+    """What stands before an answer and is learnt with it, for no generation prompt has it."""
 
 
 def read_template(
@@ -94,11 +100,38 @@ def read_template(
 
     `plain_headings` says that nothing in front of an answer is meant to be a token.
     """
-    messages = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
     try:
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+        prompt, prompted, text = _renderings(tokenizer)
     except Exception:  # noqa: BLE001  # a template is a program; rows will say what is wrong
-        return TemplateReading()
+        return TemplateReading(reads_clock=reads_clock(tokenizer.chat_template))
+    header = text[len(prompt) : text.rfind(ANSWER)] if prompt and text.startswith(prompt) else ""
+    ignored = prompt == prompted and not has_marks(str(tokenizer.get_chat_template()))
+    return replace(
+        _read_ending(tokenizer, text, plain_headings=plain_headings),
+        reads_clock=reads_clock(tokenizer.chat_template),
+        learnt_header=header if ignored and header.strip() else "",
+    )
+
+
+def _renderings(tokenizer: Any) -> tuple[str, str, str]:
+    """Return a question's text, the same with a generation prompt, and that with an answer."""
+    asked = [{"role": "user", "content": QUESTION}]
+    answered = [*asked, {"role": "assistant", "content": ANSWER}]
+    text = str(tokenizer.apply_chat_template(answered, tokenize=False))
+    try:
+        prompts = [
+            str(
+                tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=prompted)
+            )
+            for prompted in (False, True)
+        ]
+    except Exception:  # noqa: BLE001  # some take whole conversations alone
+        return "", "", text
+    return prompts[0], prompts[1], text
+
+
+def _read_ending(tokenizer: Any, text: str, *, plain_headings: bool) -> TemplateReading:
+    """Return how an answer ends in a rendered conversation, and what is read in pieces."""
     known = added_tokens(tokenizer)
     _, answered, after = text.rpartition(ANSWER)
     seeming = dict.fromkeys(CONTROL_TOKEN.findall(after if plain_headings else text))

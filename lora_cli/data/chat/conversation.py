@@ -32,6 +32,7 @@ from lora_cli.formats import Conversation, Message, RowProblemError
 from lora_cli.tasks.masking import LossOn, Reasoning
 
 MARK_IT = "or mark its answers with {% generation %}"
+UNLEARNT = "mark it `train: false`, or write a turn before it"
 LEARN_ANSWERS = "use `training.loss_on: assistant`"
 
 
@@ -48,6 +49,11 @@ class ConversationRenderer:
         """Return how the template ends an answer; None if no token does."""
         return self._chat.ending
 
+    @property
+    def reads_clock(self) -> bool:
+        """Return whether the template asks for the date, which is always the same here."""
+        return self._chat.reads_clock
+
     def renderings(
         self, conversation: Conversation, system_prompt: str | None = None
     ) -> list[Rendering]:
@@ -62,10 +68,13 @@ class ConversationRenderer:
         if self._reasoning == "drop":
             conversation = without_reasoning(conversation)
         if self._loss_on == "everything":
+            _check_first(conversation.messages, f"remove it, or {LEARN_ANSWERS}")
             return [self._everything(conversation)]
         turns = _turns_to_learn(conversation.messages, last_only=self._loss_on == "last_turn")
         if not turns:
             raise RowProblemError("no turn of the assistant is trained on: mark one `train: true`")
+        if turns[0] == 0:
+            _check_first(conversation.messages, UNLEARNT)
         return self._answers(conversation, turns)
 
     def first_learnt_turn(self, conversation: Conversation) -> int:
@@ -160,6 +169,13 @@ class ConversationRenderer:
             what = f"an answer holds `{stop}`, which ends a turn"
             raise RowProblemError(f"{what}: nothing after it would ever be generated")
         return start, end
+
+
+def _check_first(messages: Sequence[Message], hint: str) -> None:
+    """Raise if the first turn is an answer: a model generates after a prompt."""
+    if messages and messages[0].role == "assistant":
+        message = "turn 1 is an answer before any question"
+        raise RowProblemError(f"{message}: there is no prompt to learn it from; {hint}")
 
 
 def _turns_to_learn(messages: Sequence[Message], *, last_only: bool) -> list[int]:

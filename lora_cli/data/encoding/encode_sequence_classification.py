@@ -72,9 +72,7 @@ class SequenceClassificationEncoder:
             marked = np.zeros(len(self._task.label_names()), dtype=np.float32)
             marked[[self._number(each) for each in several]] = 1.0
             return marked
-        if isinstance(label, tuple):
-            message = f"the row has a list of {len(label)} labels"
-            raise RowProblemError(f"{message}: with `task.problem: multi_label` it can have them")
+        check_one_label(example)
         if self._task.problem == "regression":
             return np.array([_quantity(label)], dtype=np.float32)
         return np.array([self._number(label)], dtype=np.int32)
@@ -85,6 +83,17 @@ class SequenceClassificationEncoder:
         if number is None:
             raise RowProblemError(f"the label `{label}` is none of {', '.join(names)}")
         return number
+
+
+def check_one_label(example: LabelledText) -> None:
+    """Raise if a row has a list of labels, which only multi-label rows have.
+
+    Raises:
+        RowProblemError: with how many there are.
+    """
+    if isinstance(example.label, tuple):
+        message = f"the row has a list of {len(example.label)} labels"
+        raise RowProblemError(f"{message}: with `task.problem: multi_label` it can have them")
 
 
 def _quantity(label: object) -> float:

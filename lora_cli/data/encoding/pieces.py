@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TokenIds = list[int]
+ANCHORS = ("\n", "=", "a.", "a")
+"""Texts to read a piece after, so that it gets no space of a text's beginning."""
 
 
 class PieceTokenizer:
@@ -83,15 +85,28 @@ class PieceTokenizer:
         whole, done = "", TokenIds()
         for piece in texts:
             whole += piece
-            joint, alone = self.encode([whole, piece])
+            (joint,) = self.encode([whole])
             follows = joint[: len(done)] == done
-            new = joint[len(done) :] if follows else alone
-            if not follows and self.text(done + new) != self.text(joint):
-                message = "the tokenizer merges the end of the prompt with the start of the answer"
-                raise RowProblemError(f"{message}, and reads them differently apart")
+            new = joint[len(done) :] if follows else self._continued(done, piece, joint)
             pieces.append(new)
             done = done + new
         return pieces
+
+    def _continued(self, done: TokenIds, piece: str, joint: TokenIds) -> TokenIds:
+        """Return the tokens with which a piece continues others, where `joint` merges them.
+
+        They are the piece's own, or those it has after an anchor: tokenizers such as Llama 2's
+        put a space before a text, which a piece in the midst of one has not.
+        """
+        text = self.text(joint)
+        for anchor in ("", *ANCHORS):
+            before, after = self.encode([anchor, anchor + piece])
+            new = after[len(before) :]
+            if after[: len(before)] == before and self.text(done + new) == text:
+                return new
+        message = "the tokenizer merges the end of the prompt with the start of the answer"
+        hint = "move the prompt's end into the completion, or name another `model.chat_template`"
+        raise RowProblemError(f"{message}, and reads them differently apart; {hint}")
 
 
 def _cutting_tokens(tokenizer: Any) -> dict[str, int]:
@@ -108,3 +123,14 @@ def _cutting_tokens(tokenizer: Any) -> dict[str, int]:
         for index, token in tokenizer.added_tokens_decoder.items()
         if token.content and not (token.normalized or token.lstrip or token.single_word)
     }
+
+
+def control_pattern(tokenizer: Any) -> re.Pattern[str] | None:
+    """Return what finds the tokens that steer a model, and that a text becomes where it has them.
+
+    None if there are none.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    texts = {str(token) for token in added if token.special and str(token).strip()}
+    longest_first = sorted(texts, key=lambda text: (-len(text), text))
+    return re.compile("|".join(map(re.escape, longest_first))) if texts else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_cli.data.chat.conversation import ConversationRenderer
 from lora_cli.data.chat.rendering import Piece
-from lora_cli.data.encoding.pieces import PieceTokenizer, TokenIds
+from lora_cli.data.encoding.pieces import PieceTokenizer, TokenIds, control_pattern
 from lora_cli.data.encoding.tokenized_row import (
     Limit,
     TokenizedRow,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Masking", "TokenizedRow", "Tokenizer"]
 
-RULES = 2
+RULES = 3
 """Raised whenever this package would give other tokens or labels for the same example."""
 
 
@@ -49,6 +49,7 @@ class Tokenizer:
             tokenizer, loss_on=self._masking.loss_on, reasoning=self._masking.reasoning
         )
         self._prefix = self._written_before_a_text()
+        self._control = control_pattern(tokenizer)
         self.fingerprint = self._fingerprint()
         """A digest of all that decides a row's tokens and labels, beside its example."""
 
@@ -56,6 +57,18 @@ class Tokenizer:
     def has_chat_template(self) -> bool:
         """Return whether conversations can be rendered."""
         return bool(self._tokenizer.chat_template)
+
+    @property
+    def reads_clock(self) -> bool:
+        """Return whether the chat template asks for the date, which is always the same here."""
+        return self._renderer.reads_clock
+
+    def control_tokens(self, example: Example) -> tuple[str, ...]:
+        """Return the control tokens that are typed in a conversation's turns, each once."""
+        if self._control is None or not isinstance(example, Conversation):
+            return ()
+        texts = (text for turn in example.messages for text in (turn.content, turn.reasoning))
+        return tuple(dict.fromkeys(each for text in texts for each in self._control.findall(text)))
 
     def encode(self, example: Example, system_prompt: str | None = None) -> TokenizedRow:
         """Return the tokens and labels of an example that is one row.

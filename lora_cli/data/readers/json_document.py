@@ -17,7 +17,7 @@ class JsonDocument:
     """The text of a document and a position in it, which only moves on.
 
     Bytes that are no UTF-8 are surrogates in the text; `suspicious` says that there may be some,
-    or escapes of half a character.
+    or escapes of half a character or of none.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -117,4 +117,4 @@ def _is_suspicious(text: str) -> bool:
         text.encode()
     except UnicodeEncodeError:
         return True
-    return "\\ud" in text or "\\uD" in text
+    return any(escape in text for escape in ("\\ud", "\\uD", "\\u0000"))

@@ -9,13 +9,15 @@ import json
 import re
 from typing import Any
 
-from lora_cli.data.readers.open_file import BYTE_ORDER_MARK
+from lora_cli.data.readers.open_file import BYTE_ORDER_MARK, NUL
 from lora_cli.data.readers.raw_row import RawRow
 from lora_cli.formats.row_format import kind_of
 
 SPACE = " \t\r\n"
-half_escape = re.compile(rb"\\u[dD][89a-fA-F]").search
-"""Finds escapes that may be half a character, where `json` sees nothing wrong."""
+odd_escape = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)").search
+"""Finds escapes that may be half a character or none, where `json` sees nothing wrong."""
+holds_nul = re.compile(r"(?<!\\)(?:\\\\)*\\u0000").search
+"""Finds a NUL that is written in JSON: what a backslash escapes is text."""
 
 
 def row_of(line: int, content: bytes) -> RawRow:
@@ -26,7 +28,7 @@ def row_of(line: int, content: bytes) -> RawRow:
         value, end = QUICK.raw_decode(text)
     except (ValueError, RecursionError):
         return _row_in_words(line, content)
-    if end == len(text) and type(value) is dict and not half_escape(stripped):
+    if end == len(text) and type(value) is dict and not odd_escape(stripped):
         return RawRow(line, value)
     return _row_in_words(line, content)
 
@@ -50,7 +52,8 @@ def half_character(value: Any) -> str:
 def _row_in_words(line: int, content: bytes) -> RawRow:
     """Return the row, or why there is none."""
     try:
-        value = STRICT.decode(content.rstrip(b"\r\n").decode("utf-8"))
+        text = content.rstrip(b"\r\n").decode("utf-8")
+        value = STRICT.decode(text)
     except UnicodeDecodeError as error:
         return RawRow(line, None, f"not UTF-8 at byte {error.start + 1} of the line")
     except json.JSONDecodeError as error:
@@ -59,9 +62,15 @@ def _row_in_words(line: int, content: bytes) -> RawRow:
         return RawRow(line, None, f"not JSON: {error}")
     except RecursionError:
         return RawRow(line, None, "not JSON that can be read: it is nested too deeply")
-    if half_escape(content) and (flaw := half_character(value)):
+    return _odd_escape_of(line, text, value) or row_of_value(line, value)
+
+
+def _odd_escape_of(line: int, text: str, value: Any) -> RawRow | None:
+    """Return what is wrong with the escapes in a line of JSON; None if nothing is."""
+    if odd_escape(text.encode()) and (flaw := half_character(value)):
         return RawRow(line, None, f"not JSON: {flaw}")
-    return row_of_value(line, value)
+    nul = holds_nul(text)
+    return RawRow(line, None, NUL, nul.end() - len("u0000")) if nul else None
 
 
 def _syntax(content: bytes, error: json.JSONDecodeError) -> str:

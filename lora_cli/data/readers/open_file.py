@@ -22,6 +22,7 @@ from lora_cli.errors import MissingDependencyError, PlanError, Where
 from lora_cli.words import reason_of
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+NUL = "a NUL character in the text"
 ARROW_INSTALL = "pip install 'loracli[arrow]'"
 
 _SIGNATURES = {
@@ -56,6 +57,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         with _unpacked(path) as raw, io.BufferedReader(raw, 1 << 18) as file:
             check_signature(path, file.peek(64))
+            _check_not_utf16(path, file.peek(64)[:64])
             if file.peek(3).startswith(BYTE_ORDER_MARK):
                 file.read(len(BYTE_ORDER_MARK))
             yield file
@@ -114,7 +116,7 @@ def text_lines_of(path: Path, text: TextIO) -> Iterator[str]:
 def flaw_of(line: str) -> tuple[str, int]:
     """Return what makes a line of `text_lines_of` unusable, and at which character; or nothing."""
     if "\0" in line:
-        return "a NUL character in the text", line.index("\0") + 1
+        return NUL, line.index("\0") + 1
     if not line.isascii():
         try:
             line.encode()
@@ -133,6 +135,15 @@ def check_signature(path: Path, head: bytes, right: str = "") -> None:
     for signature, (kind, hint) in _SIGNATURES.items():
         if head.startswith(signature) and kind != right:
             raise PlanError(f"is {kind}", str(path), hint)
+
+
+def _check_not_utf16(path: Path, head: bytes) -> None:
+    """Raise if each second byte is 0, as in UTF-16 text of Latin letters without its mark."""
+    halves = (("UTF-16LE", head[1::2], head[::2]), ("UTF-16BE", head[::2], head[1::2]))
+    for name, high, low in halves:
+        if high[:1] == b"\0" and 2 * high.count(0) > len(high) and 0 not in low:
+            hint = f"iconv -f {name} -t UTF-8 FILE > NEW"
+            raise PlanError("looks like UTF-16 text without its mark, not UTF-8", str(path), hint)
 
 
 def _broken(path: Path, message: str) -> PlanError:

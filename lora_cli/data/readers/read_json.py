@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lora_cli.data.readers.json_document import JsonDocument
-from lora_cli.data.readers.json_values import STRICT, half_character, row_of_value
-from lora_cli.data.readers.open_file import opened_text
+from lora_cli.data.readers.json_values import STRICT, half_character, holds_nul, row_of_value
+from lora_cli.data.readers.open_file import NUL, opened_text
 from lora_cli.data.readers.raw_row import LONGEST_ROW, RawRow
 from lora_cli.data.readers.read_jsonl import read_jsonl
 from lora_cli.errors import PlanError, Where
@@ -92,6 +92,8 @@ def _element(document: JsonDocument, number: int) -> RawRow:
     except ValueError as error:
         document.take(_LENIENT)
         return RawRow(number, None, f"not JSON: {error} (in the row at {place})")
+    if holds_nul(source):
+        return RawRow(number, None, f"{NUL} (in the row at {place})")
     if flaw := _flaw(value, source):
         return RawRow(number, None, f"not JSON: {flaw} (in the row at {place})")
     return row_of_value(number, value)
@@ -113,7 +115,7 @@ def _mapping(document: JsonDocument) -> Iterator[RawRow]:
     if document.peek() == "{":
         raise _IsJsonlError
     _check_end(document)
-    if flaw := _flaw(value, source):
+    if flaw := _flaw(value, source) or (NUL if holds_nul(source) else ""):
         raise ValueError(flaw)
     yield from _table(value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +288,27 @@ def test_named_templates_of_which_none_is_for_everyone() -> None:
     tokenizer = chat_tokenizer({"rag": "{{ messages }}", "other": "{{ messages }}"})
     with pytest.raises(RowProblemError, match=r"no chat template fits: .*'other', 'rag'"):
         render_pieces(tokenizer, turns("a", "b"))
+
+
+GREETED = [Message(ASSISTANT, "Welcome"), *turns("Hi", "Yo")]
+
+
+def test_an_answer_before_any_question_has_no_prompt() -> None:
+    with pytest.raises(RowProblemError, match="turn 1 is an answer before any question") as caught:
+        rendered(TOKENIZER, GREETED)
+    assert "mark it `train: false`" in str(caught.value)
+    with pytest.raises(RowProblemError, match=r"remove it, or use `training.loss_on: assistant`"):
+        rendered(TOKENIZER, GREETED, loss_on="everything")
+
+
+def test_a_greeting_is_read_where_it_is_not_learnt() -> None:
+    unlearnt = [replace(GREETED[0], trained=False), *GREETED[1:]]
+    pieces = render_pieces(TOKENIZER, unlearnt)
+    assert "Welcome" in pieces[0]
+    assert pieces[1] == "Yo<|im_end|>"
+    assert rendered(TOKENIZER, GREETED, loss_on="last_turn") == [pieces]
+
+
+def test_a_greeting_is_learnt_after_a_system_turn() -> None:
+    pieces = render_pieces(TOKENIZER, GREETED, "Greet.")
+    assert pieces[1] == "Welcome<|im_end|>"

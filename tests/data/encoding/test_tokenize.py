@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import normalizers
 
 from lora_cli.data.encoding.tokenize import Masking, TokenizedRow, Tokenizer
 from lora_cli.formats import Conversation, Example, Message, Pair, PlainText, RowProblemError
@@ -242,10 +243,18 @@ def test_a_tokenizer_that_marks_beginnings_is_not_cut_into_pieces() -> None:
     assert row.prompt_tokens == 1
 
 
-def test_a_border_that_cannot_be_tokenized_apart_is_refused() -> None:
+def test_an_answer_inside_a_word_continues_the_prompts_own_tokens() -> None:
     tokenizer = word_tokenizer(["sayyes", "say", "yes"])
+    row = row_of(pair("say", "yes"), tokenizer)
+    tokens = tokenizer.convert_ids_to_tokens(row.input_ids.tolist())
+    assert tokens == ["▁say", "yes", "<|im_end|>"]
+
+
+def test_a_border_that_cannot_be_tokenized_apart_is_refused() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()  # a letter and its accent are one
     with pytest.raises(RowProblemError, match="merges the end of the prompt with the start"):
-        row_of(pair("say", "yes"), tokenizer)
+        row_of(pair("e", "\u0301"), tokenizer)
 
 
 def test_what_is_cut_is_counted() -> None:

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lora_cli.data.readers import json_values
-from lora_cli.data.readers.json_values import half_character, row_of, row_of_value
+from lora_cli.data.readers.json_values import half_character, holds_nul, row_of, row_of_value
 
 PIECES = st.sampled_from(
     [
@@ -25,6 +25,8 @@ PIECES = st.sampled_from(
         b"]",
         b" ",
         b"\\ud83d",
+        b"\\u0000",
+        b"\\",
         b'"',
         b"\xff",
     ]
@@ -44,7 +46,8 @@ def test_what_the_quick_way_reads_is_what_the_strict_one_reads(parts: list[bytes
 @given(row=st.dictionaries(st.text(max_size=3), st.text(max_size=5) | st.integers()))
 def test_a_mapping_is_a_row_as_it_stands(row: dict[str, str | int]) -> None:
     read = row_of(1, json.dumps(row).encode())
-    assert read.columns == row or half_character(row)
+    nul = any("\0" in str(value) for value in (*row, *row.values()))
+    assert read.columns == row or half_character(row) or nul
     assert row_of_value(2, row).columns == row
 
 
@@ -52,3 +55,8 @@ def test_a_mapping_is_a_row_as_it_stands(row: dict[str, str | int]) -> None:
 def test_half_a_character_is_found_wherever_it_is(value: object) -> None:
     assert half_character(value).startswith("half a character")
     assert half_character(json.loads('["\\ud83d\\ude00"]')) == ""
+
+
+@given(st.text(st.sampled_from('a\0\\u0"'), max_size=9))
+def test_a_nul_is_found_where_it_is_written_and_nowhere_else(text: str) -> None:
+    assert (holds_nul(json.dumps([text])) is not None) == ("\0" in text)

@@ -17,12 +17,14 @@ from lora_cli.data.readers.raw_row import RawRow
 from lora_cli.data.readers.read_json import read_json
 from lora_cli.errors import PlanError
 
+NO_NUL = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+"""Characters that a row may hold."""
 VALUE = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(-9, 9) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    st.none() | st.booleans() | st.integers() | st.floats(-9, 9) | st.text(NO_NUL, max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(NO_NUL, max_size=3), inner),
     max_leaves=5,
 )
-ROWS = st.lists(st.dictionaries(st.text(max_size=4), VALUE, max_size=3), max_size=5)
+ROWS = st.lists(st.dictionaries(st.text(NO_NUL, max_size=4), VALUE, max_size=3), max_size=5)
 
 
 def read(folder: Path, content: str) -> list[RawRow]:
