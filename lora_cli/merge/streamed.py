@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from lora_cli.errors import MergeError
 from lora_cli.merge.storage import Storage
 
 if TYPE_CHECKING:
@@ -77,10 +78,15 @@ def reader(
     ties: Mapping[str, str],
     held: Callable[[str, torch.Tensor], torch.Tensor] = lambda _name, weight: weight,
 ) -> Read:
-    """Return what reads a parameter from the files, or the one that it is tied to, in float32."""
+    """Return what reads a parameter from the files, or the one that it is tied to, in float32.
+
+    It raises a MergeError for one that is not there.
+    """
 
     def read(name: str) -> torch.Tensor:
         source = name if name in places else ties.get(name, name)
+        if source not in places:
+            raise MergeError(f"`{source}` is not in the files", hint="fetch them again")
         return held(source, places[source].read()[source]).float()
 
     return read

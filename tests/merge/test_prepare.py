@@ -43,7 +43,7 @@ def test_onto_the_original_weights_only_the_adapters_change(
     base = tiny_model("llama")
     found = prepared(quantized(adapter), base, onto="original")
     assert (found.plan.changed, found.plan.requantized) == (2, 0)
-    assert found.held is None
+    assert found.on_original
     again = prepare_merge(read_adapter(adapter), base, MergeOptions(), dequantised=True)
     assert again.plan.requantized == 0
 

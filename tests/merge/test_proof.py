@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoTokenizer
 
 from lora_cli.errors import MergeError
@@ -21,6 +22,8 @@ from lora_cli.merge.proof import (
     NUMBERED_TOKENS,
     PROBES,
     TOLERANCES,
+    Asked,
+    Probes,
     compare,
     probes_for,
 )
@@ -86,11 +89,9 @@ def test_a_wrong_checkpoint_is_refused_and_leaves_nothing(
 
 
 def test_the_figures_are_those_of_their_definitions() -> None:
-    expected = [torch.tensor([[0.0, 2.0], [4.0, 0.0]]), torch.tensor([[1.0, 3.0]])]
-    answers = [torch.tensor([[0.0, 2.5], [0.0, 4.0]]), torch.tensor([[1.0, 3.0]])]
-    plain = [torch.zeros(2, 2), torch.zeros(1, 2)]
-    proof = compare(expected, answers, plain, 0.5)
-    all_expected, all_given = torch.cat(expected), torch.cat(answers)
+    all_expected = torch.tensor([[0.0, 2.0], [4.0, 0.0], [1.0, 3.0]])
+    all_given = torch.tensor([[0.0, 2.5], [0.0, 4.0], [1.0, 3.0]])
+    proof = compare(asked(all_expected, torch.zeros(3, 2)), all_given, 0.5)
     spread = all_expected.var()
     difference = all_given - all_expected
     assert (proof.probes, proof.positions) == (2, 3)
@@ -106,9 +107,14 @@ def test_the_figures_are_those_of_their_definitions() -> None:
     assert not proof.holds
 
 
+def asked(adapted: torch.Tensor, plain: torch.Tensor) -> Asked:
+    ids = torch.zeros(2, 3, dtype=torch.long)
+    return Asked(Probes(ids, torch.ones_like(ids)), adapted, plain)
+
+
 def test_alike_is_alike() -> None:
-    same = [torch.randn(1, 5, 7)]
-    proof = compare(same, same, [torch.randn(1, 5, 7)], 1e-4)
+    same = torch.randn(5, 7)
+    proof = compare(asked(same, torch.randn(5, 7)), same, 1e-4)
     assert (proof.max_difference, proof.relative_difference, proof.agreement) == (0.0, 0.0, 1.0)
     assert proof.positions == 5
     assert proof.holds
@@ -136,44 +142,48 @@ def test_a_run_is_asked_its_own_prompts(
     tokenizer.save_pretrained(adapter)
     config = config_of(tiny_model("llama"))
 
-    def asked() -> list[str]:
-        return [tokenizer.decode(ids[0]) for ids in probes_for(read_adapter(adapter), config)]
+    def texts() -> list[str]:
+        probes = probes_for(read_adapter(adapter), config)
+        pairs = zip(probes.input_ids, probes.attention_mask, strict=True)
+        return [tokenizer.decode(ids[mask.bool()]) for ids, mask in pairs]
 
-    assert asked() == list(PROBES)
+    assert texts() == list(PROBES)
     rows = [{"prompt": f"What is {number}?"} for number in range(9)]
     file = tmp_path / "answers.jsonl"
     file.write_text("\n".join(map(json.dumps, [*rows[:2], {"other": 1}, *rows[2:]])))
-    assert asked() == [f"What is {number}?" for number in range(7)]
+    assert texts() == [f"What is {number}?" for number in range(7)]
     file.write_text(json.dumps({"prompt": "long " * 200}))
-    assert [ids.shape for ids in probes_for(read_adapter(adapter), config)] == [(1, MOST_TOKENS)]
+    assert probes_for(read_adapter(adapter), config).input_ids.shape == (1, MOST_TOKENS)
     for foreign in ("no JSON", "[1, 2]", "5"):  # of somebody else
         file.write_text(foreign)
-        assert asked() == list(PROBES)
+        assert texts() == list(PROBES)
 
 
 def test_probes_fit_the_model(adapter: Path, tiny_model: TinyModel) -> None:
     config = config_of(tiny_model("llama"), max_position_embeddings=16, vocab_size=50)
     probes = probes_for(read_adapter(adapter), config)
-    assert [ids.shape for ids in probes] == [(1, 16)] * len(PROBES)
-    assert max(int(ids.max()) for ids in probes) < 50
+    assert probes.input_ids.shape == (len(PROBES), 16)
+    assert int(probes.input_ids.max()) < 50
     AutoTokenizer.from_pretrained(tiny_model("llama")).save_pretrained(adapter)
     few = config_of(tiny_model("llama"), vocab_size=2)  # the tokenizer is for another model
     probes = probes_for(read_adapter(adapter), few)
-    assert [ids.shape for ids in probes] == [(1, NUMBERED_TOKENS)] * len(PROBES)
+    assert probes.input_ids.shape == (len(PROBES), NUMBERED_TOKENS)
 
 
 def test_a_tokenizer_that_cannot_be_loaded_is_done_without(
     adapter: Path, tiny_model: TinyModel
 ) -> None:
     (adapter / "tokenizer_config.json").write_text('{"tokenizer_class": "NoSuchTokenizer"}')
-    assert len(probes_for(read_adapter(adapter), config_of(tiny_model("llama")))) == len(PROBES)
+    probes = probes_for(read_adapter(adapter), config_of(tiny_model("llama")))
+    assert len(probes.input_ids) == len(PROBES)
 
 
 def test_a_base_that_does_not_load_is_an_error(tmp_path: Path, tiny_model: TinyModel) -> None:
     base = Path(shutil.copytree(tiny_model("llama"), tmp_path / "base"))
     adapter = make_adapter(tmp_path / "adapter", base, ["q_proj"])
-    config = json.loads((base / "config.json").read_text("utf-8"))
-    (base / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
-    with pytest.raises(MergeError, match="tensors of the model are missing in its files"):
+    held = load_file(base / "model.safetensors")
+    del held["model.norm.weight"]
+    save_file(held, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(MergeError, match=r"`model\.norm\.weight` is not in the files"):
         merge_into(tmp_path / "merged", adapter, verify=True)
     assert not (tmp_path / "merged").exists()
