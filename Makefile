@@ -7,13 +7,17 @@ TORCH ?= torch~=2.13.0
 # Tiny models are no faster on two threads: a process a core instead.
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test check lint clean
+.PHONY: demo test matrix check lint clean
 
 demo: $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/loracli train recipes/quickstart.yaml --overwrite
 
 test: $(VENV)/.test $(VENV)/.demo
 	$(PYTEST)
+
+# All cells of the matrix of merges; `make test` runs one of each kind.
+matrix: $(VENV)/.test $(VENV)/.demo
+	$(PYTEST) -m "not gpu" tests/merge/test_matrix.py
 
 check: lint
 	$(PYTEST)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from lora_cli import __version__
 from lora_cli.commands import export, extract, merge, plan, preview, push, schema, train
@@ -18,8 +19,23 @@ from lora_cli.errors import InterruptedRunError, LoraCliError, RunError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
+
+class Commands(TyperGroup):
+    """The commands; Ctrl-C while one of them works ends it with a word and not in silence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise
+
+
 app = typer.Typer(
     name="loracli",
+    cls=Commands,
+    epilog="Example: loracli train recipes/quickstart.yaml",
     help="Fine-tune with LoRA from one YAML recipe: what it says is what happens.",
     no_args_is_help=True,
     add_completion=False,

@@ -41,6 +41,14 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """The run goes on from the checkpoint of `step`, in the folder `path`."""
+
+    step: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepDone:
     """One optimizer step; `loss` is the mean over the step's supervised tokens."""
 
@@ -114,6 +122,7 @@ Event = (
     Stage
     | Notice
     | RowsRead
+    | Resumed
     | RunStarted
     | StepDone
     | Evaluated

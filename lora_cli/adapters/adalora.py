@@ -101,7 +101,7 @@ class AdaLora(LowRankSpec):
                 f"{setting.steps}, which leaves no step to do it in"
             )
             hint = "train for more steps, or set allocation_start and allocation_end within the run"
-            yield FieldProblem("allocation_end", message, hint)
+            yield FieldProblem("allocation_end", message, hint, also="allocation_start")
 
     def may_end(self, step: int) -> bool:
         """Return whether all ranks have been taken away: before that there are too many."""

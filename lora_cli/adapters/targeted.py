@@ -31,10 +31,13 @@ def _target_form(value: Any) -> str:
 
 
 def _as_range(text: str) -> str:
-    if not re.fullmatch("[0-9]{1,6}-[0-9]{1,6}", text):
+    ends = re.fullmatch("([0-9]{1,6})-([0-9]{1,6})", text)
+    if not ends:
         raise PydanticCustomError(
             "range", "a range of layers is written as 0-7, both ends included"
         )
+    if int(ends[1]) > int(ends[2]):
+        raise PydanticCustomError("range", f"{text} runs backwards, write {ends[2]}-{ends[1]}")
     return text
 
 

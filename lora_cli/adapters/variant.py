@@ -90,6 +90,8 @@ class FieldProblem:
     field: str
     message: str
     hint: str
+    also: str = ""
+    """Another field that has a part in it: it is meant where the recipe has it and not `field`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -21,6 +22,7 @@ from lora_cli.events import (
     Evaluated,
     Event,
     Notice,
+    Resumed,
     RowsRead,
     RunStarted,
     Stage,
@@ -140,8 +142,10 @@ def _line(event: Event) -> str:
         figures = (figure(name, value) for name, value in event.figures.items())
         found = ", ".join((f"loss {event.loss:.4f}", *figures))
         return f"evaluation at step {event.step}: {found}{mark}"
-    if isinstance(event, CheckpointSaved):
-        return f"checkpoint {event.path}"
+    if isinstance(event, CheckpointSaved | Resumed):
+        saved = isinstance(event, CheckpointSaved)
+        name = Path(event.path).name
+        return f"checkpoint {event.path}" if saved else f"going on from checkpoint {name}"
     if isinstance(event, StoppedEarly):
         without = f"{counted(event.patience, 'evaluation')} without a better loss"
         return f"stopped early at step {event.step}: {without}"

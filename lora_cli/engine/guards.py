@@ -31,6 +31,8 @@ def check_gradient_norm(step: int, norm: float) -> None:
     """
     if not math.isfinite(norm):
         hint = "lower training.learning_rate or raise training.warmup_ratio"
+        if step == 1:  # nothing has been learnt at any rate
+            hint = "train in another precision, such as `model.dtype: float32`"
         raise GuardTrippedError(f"the gradient norm of step {step} is {norm}", hint=hint)
 
 

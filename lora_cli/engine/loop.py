@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lora_cli.data.load import Dataset
 from lora_cli.engine.checkpoint import State, prune_checkpoints, save_checkpoint
+from lora_cli.engine.earlier_run import drop_earlier_run
 from lora_cli.engine.evaluate import evaluate
 from lora_cli.engine.guards import check_evaluation_loss
 from lora_cli.engine.run_directory import CHECKPOINTS
 from lora_cli.engine.runtime import Runtime
 from lora_cli.engine.signals import interrupted, signals_noted
 from lora_cli.engine.update import StepBatches, Trainables, update
+from lora_cli.errors import Where
 from lora_cli.events import (
     CheckpointSaved,
     Evaluated,
@@ -98,7 +101,7 @@ class Training:
         loss, norm = update(
             self.trained,
             self.runtime,
-            StepBatches(step, self._micro_batches(step), supervised),
+            StepBatches(step, self._micro_batches(step), supervised, lambda: self._apart(rows)),
             max_gradient_norm=self.plan.schedule.max_gradient_norm,
         )
         seconds, memory_bytes = time.perf_counter() - started, self.runtime.memory_bytes()
@@ -130,6 +133,12 @@ class Training:
     def _micro_batches(self, step: int) -> list[Any]:
         mine = self.order.step(step, self.runtime.rank)
         return [self._batch(indices) for indices in mine.micro_batches]
+
+    def _apart(self, rows: list[int]) -> Iterator[tuple[Where, Any]]:
+        """Give each row's place, and the row as a batch of its own."""
+        for index in rows:
+            row = self.dataset.train[index]
+            yield Where(row.file, row.line), self._batch((index,))
 
     def _batch(self, indices: tuple[int, ...]) -> Any:
         rows = [self.dataset.train[index].tokens for index in indices]
@@ -168,5 +177,6 @@ class Training:
 
     def _save(self) -> None:
         saved = save_checkpoint(self.checkpoints, self.trained, self.state, digest=self.plan.digest)
+        drop_earlier_run(self.checkpoints.parent)
         prune_checkpoints(self.checkpoints, self.plan.schedule.keep_checkpoints)
         self.report(CheckpointSaved(self.state.progress.step, str(saved)))

@@ -23,7 +23,7 @@ from lora_cli.engine.runtime import Runtime
 from lora_cli.engine.signals import signals_raised
 from lora_cli.engine.starts import read_starts, write_starts
 from lora_cli.errors import PlanError
-from lora_cli.events import Event, Notice, Report, RunStarted, Stage
+from lora_cli.events import Event, Notice, Report, Resumed, RunStarted, Stage
 from lora_cli.files import remove_leftovers
 from lora_cli.plan.run_plan import RunPlan
 
@@ -33,8 +33,8 @@ def run(
 ) -> RunResult:
     """Carry out a plan and write its run directory; return what came of it.
 
-    The directory is left as it was until data and model are there: a run that cannot begin
-    replaces nothing.
+    The directory is left as it was until data and model are there, and an earlier run in it is kept
+    until the first checkpoint: a run of which nothing comes replaces nothing.
 
     Raises:
         PlanError: the run directory is taken, or cannot be resumed.
@@ -42,7 +42,7 @@ def run(
         GuardTrippedError: training was stopped for good reason.
         InterruptedRunError: a signal came; `resume=True` goes on.
     """
-    with run_directory_held(plan, resume=resume, overwrite=overwrite):
+    with run_directory_held(plan, report, resume=resume, overwrite=overwrite):
         checkpoint, damaged = _checkpoint_to_resume(plan) if resume else (None, [])
         runtime = Runtime(device=plan.device.type, processes=plan.schedule.processes)
 
@@ -65,6 +65,7 @@ def run(
         else:
             state = load_checkpoint(checkpoint, trained, digest=plan.digest)
             _drop_damaged(damaged, checkpoint, report)
+            report(Resumed(state.progress.step, str(checkpoint)))
 
         metrics = MetricsFile(Path(plan.run_dir) / METRICS, keep_to_step=state.progress.step)
 

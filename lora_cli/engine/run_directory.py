@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lora_cli.engine.checkpoint import newest_checkpoint
+from lora_cli.engine.earlier_run import drop_earlier_run, put_back, set_aside
 from lora_cli.errors import PlanError
+from lora_cli.events import Notice, Report, unheard
 from lora_cli.files import locked, remove_leftovers, write_text
-from lora_cli.plan.run_folder import PLAN, RESULT, check_run_folder, earlier_run
+from lora_cli.plan.run_folder import EARLIER, PLAN, RESULT, check_run_folder, earlier_run
 from lora_cli.plan.run_plan import RunPlan, content_of
 from lora_cli.recipe.fields import all_keys
 
@@ -51,15 +53,20 @@ def check_run_directory(plan: RunPlan, *, resume: bool, overwrite: bool) -> None
 
 
 @contextmanager
-def run_directory_held(plan: RunPlan, *, resume: bool, overwrite: bool) -> Iterator[None]:
+def run_directory_held(
+    plan: RunPlan, report: Report = unheard, *, resume: bool, overwrite: bool
+) -> Iterator[None]:
     """Hold the run directory for this process alone; one that stays empty goes again.
+
+    A run that was set aside for the new one is there again if that one ends, or a process before
+    this one died, without a checkpoint.
 
     Raises:
         PlanError: the directory is taken, holds no run that can be resumed, or is being written by
             another process.
     """
-    check_run_directory(plan, resume=resume, overwrite=overwrite)
     folder = Path(plan.run_dir)
+    check_run_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,10 +76,24 @@ def run_directory_held(plan: RunPlan, *, resume: bool, overwrite: bool) -> Itera
             if not held:
                 message = "another process is training into it"
                 raise PlanError(message, str(folder), "wait for it, or name another output.dir")
-            yield
+            _settle_earlier(folder, report)
+            check_run_directory(plan, resume=resume, overwrite=overwrite)
+            try:
+                yield
+            finally:
+                _settle_earlier(folder, report)
     finally:
         if not any(folder.iterdir()):
             folder.rmdir()
+
+
+def _settle_earlier(folder: Path, report: Report) -> None:
+    """Drop the run that was set aside if the new one can be resumed; else put it back."""
+    aside = (folder / EARLIER).is_dir()
+    if aside and newest_checkpoint(folder / CHECKPOINTS)[0] is not None:
+        drop_earlier_run(folder)
+    elif put_back(folder, OURS):
+        report(Notice(f"the earlier run is in its place again: {folder}"))
 
 
 def _unwritable(folder: Path, error: OSError) -> PlanError:
@@ -81,7 +102,7 @@ def _unwritable(folder: Path, error: OSError) -> PlanError:
 
 
 def begin_run(plan: RunPlan) -> None:
-    """Write plan and recipe into the run directory; an earlier run's files go, others stay.
+    """Write plan and recipe into the run directory; an earlier run is set aside for it.
 
     Raises:
         PlanError: nothing can be written there.
@@ -89,20 +110,12 @@ def begin_run(plan: RunPlan) -> None:
     folder = Path(plan.run_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in OURS:
-            _remove(folder / name)
+        set_aside(folder, OURS)
         remove_leftovers(folder)
         write_text(folder / RECIPE, plan.recipe_text)
         write_text(folder / PLAN, plan.to_json())
     except OSError as error:
         raise _unwritable(folder, error) from error
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _check_resumable(folder: Path, plan: RunPlan) -> None:

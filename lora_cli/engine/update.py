@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lora_cli.engine.first_loss import first_loss_error
 from lora_cli.engine.guards import check_gradient_norm, check_gradients_reach, check_loss
 from lora_cli.engine.runtime import Runtime
+from lora_cli.errors import Where
 from lora_cli.model.adapter import AttachedAdapter
 from lora_cli.step.backward import accumulate_gradients, clip_gradients
 from lora_cli.tasks.task import Task
@@ -44,6 +46,8 @@ class StepBatches:
     """This process's share."""
     supervised: int
     """Labels of the whole step, over all micro batches and processes."""
+    rows: Callable[[], Iterable[tuple[Where, Any]]] = tuple
+    """Gives each row's place, and the row as a batch of its own: to find one that is to blame."""
 
 
 def update(
@@ -79,6 +83,8 @@ def _gradients(
 ) -> tuple[float, float]:
     """Leave the step's clipped gradients on the parameters; return (mean loss, norm before)."""
     loss = _accumulate(trained, runtime, batches)
+    if batches.step == 1 and not math.isfinite(loss):
+        raise first_loss_error(loss, trained.task, trained.model, batches.rows())
     check_loss(batches.step, loss)
     trained.scaler.unscale_(trained.optimizer)
     if batches.step == 1:

@@ -5,6 +5,20 @@ from __future__ import annotations
 from lora_cli.plan.run_plan import RunPlan
 from lora_cli.quantization.bitsandbytes import Quantized
 
+_REPACKED = """
+
+On a CPU with AVX512-BF16, bitsandbytes repacks 4-bit weights in `eval()` for a kernel that rounds
+otherwise, and the model is not quite the one that was trained. To keep them as they were, before
+the first use:
+
+```python
+from bitsandbytes.nn import Linear4bit
+
+for module in model.modules():
+    if isinstance(module, Linear4bit):
+        module.support_avx512bf16_for_cpu = False
+```"""
+
 
 def usage(plan: RunPlan, *, own_base: bool) -> str:
     """Return Markdown; `own_base` says that the run's folder holds the base too."""
@@ -28,7 +42,7 @@ model = PeftModel.from_pretrained(base, "adapter")
 ```
 
 `base` is `{plan.model.name}` as it was quantized here, a part of its weights taken out for the
-adapter's start: on any other base the adapter is another model."""
+adapter's start: on any other base the adapter is another model.{_caution(plan)}"""
 
 
 def _with_head(plan: RunPlan) -> str:
@@ -48,7 +62,7 @@ model = PeftModel.from_pretrained(base, "adapter").eval()
 ```
 
 The labels stand in `adapter/config.json`. The head is new, and the adapter brings it: transformers
-says that it is missing in the base."""
+says that it is missing in the base.{_caution(plan)}"""
 
 
 def _with_planned_base(plan: RunPlan) -> str:
@@ -89,7 +103,9 @@ def _options(plan: RunPlan) -> tuple[list[str], str]:
 
 
 def _caution(plan: RunPlan) -> str:
-    """Return what plain peft cannot do with this adapter, if there is anything."""
+    """Return what plain peft does otherwise with this adapter, if there is anything."""
+    if plan.quantization.method in ("nf4", "fp4"):
+        return _REPACKED
     if (plan.adapter.spec.variant, plan.quantization.method) != ("dora", "int8"):
         return ""
     return """

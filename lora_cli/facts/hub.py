@@ -110,9 +110,16 @@ def _failure(name: str, revision: str, error: Exception, also: str) -> PlanError
     if isinstance(error, errors.HFValidationError):
         return PlanError(f"`{name}` is no name of a hub model{also}", hint="write owner/name")
     if is_network_error(error):
-        message = f"`{name}` is not in the local cache and the hub cannot be reached{also}"
+        message = f"`{name}` is not in the local cache and {why_no_hub()}{also}"
         return PlanError(message, hint=_OFFLINE_HINT)
     return PlanError(f"`{name}` cannot be fetched: {reason_of(error)}", hint=_OFFLINE_HINT)
+
+
+def why_no_hub() -> str:
+    """Return why the hub has not answered: with HF_HUB_OFFLINE=1 it is not asked."""
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    return "HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else "the hub cannot be reached"
 
 
 def is_network_error(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_cli.errors import MissingDependencyError, PlanError
-from lora_cli.facts.hub import CONNECT_SECONDS, is_network_error
+from lora_cli.facts.hub import CONNECT_SECONDS, is_network_error, why_no_hub
 from lora_cli.words import reason_of
 
 PREFIX = "hf://datasets/"
@@ -164,6 +164,6 @@ def _refusal(data: HubData, reason: Exception) -> PlanError | None:
 
 def _no_answer(data: HubData, reason: Exception, said: str) -> PlanError:
     if is_network_error(reason):
-        message = f"the data set `{data}` is not in the local cache and the hub cannot be reached"
+        message = f"the data set `{data}` is not in the local cache and {why_no_hub()}"
         return PlanError(message, hint=_OFFLINE_HINT)
     return PlanError(f"the data set `{data}` cannot be fetched: {said}", hint=_OFFLINE_HINT)

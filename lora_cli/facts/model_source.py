@@ -20,6 +20,7 @@ from lora_cli.errors import PlanError
 from lora_cli.facts.cache import cached_sha256, sampled_sha256
 from lora_cli.facts.gguf import describe_gguf
 from lora_cli.facts.hub import CONFIG_FILES, download, find_on_hub
+from lora_cli.facts.nearby import with_name_from_here
 
 __all__ = ["CONFIG_FILES", "ModelSource", "Weights", "download", "find_model"]
 
@@ -60,6 +61,9 @@ def find_model(name: str, *, revision: str | None, base_dir: Path) -> ModelSourc
     """
     try:
         return _find(name, revision or "main", base_dir)
+    except PlanError as error:
+        problems = with_name_from_here(error.problems, name, base_dir)
+        raise PlanError.from_problems(problems) from error
     except (OSError, RuntimeError, ValueError) as error:
         # no permission, a name too long for any file system, a `~user` that does not exist
         reason = getattr(error, "strerror", None) or str(error)

@@ -17,6 +17,7 @@ from urllib.parse import urlparse
 from lora_cli.data.readers.read import KNOWN, kind_of_file
 from lora_cli.errors import LoraCliError, PlanError, Where
 from lora_cli.facts.hub_data import PREFIX, HubData, hub_data, prepared_files, repository_folder
+from lora_cli.facts.nearby import with_name_from_here
 from lora_cli.facts.remote import RemoteFiles, remote_files
 from lora_cli.plan.folders import (
     FolderProblemError,
@@ -62,7 +63,8 @@ def find_rows(name: RowsName, base_dir: Path, where: Where) -> tuple[Path, ...]:
         place = name.at_split if at_split and name.at_split.file else where
         raise PlanError(f"`{name.shown}` {error}", place, error.hint) from error
     except LoraCliError as error:
-        placed = [p if p.where.file else replace(p, where=where) for p in error.problems]
+        problems = with_name_from_here(error.problems, name.text, base_dir)
+        placed = [p if p.where.file else replace(p, where=where) for p in problems]
         raise type(error).from_problems(placed) from error
     except (OSError, RuntimeError, ValueError) as error:
         # no permission, a name too long for any file system, a `~user` that does not exist

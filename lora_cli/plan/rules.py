@@ -106,7 +106,9 @@ def _capability(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
 def _adapter_fits(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
     setting = adapter_setting(inputs, plan.schedule.steps)
     for problem in plan.adapter.spec.problems(setting):
-        where = inputs.source.of_value(("adapter", problem.field))
+        fields = (problem.field, problem.also)
+        wrote = (name for name in fields if inputs.source.wrote(("adapter", name)))
+        where = inputs.source.of_value(("adapter", next(wrote, problem.field)))
         yield Problem(where, problem.message, problem.hint)
 
 

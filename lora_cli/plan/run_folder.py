@@ -11,6 +11,10 @@ from lora_cli.recipe.load import LoadedRecipe
 PLAN = "plan.json"
 RESULT = "result.json"
 """There once a run is finished."""
+EARLIER = ".earlier"
+"""Holds the run that a new one is to replace, until that one comes to something."""
+MOVING = ".earlier-moving"
+"""Holds a part of it on the way there or back; the rest is in its own place."""
 _ELSEWHERE = "name another output.dir"
 
 
@@ -48,13 +52,18 @@ def check_run_folder(folder: Path) -> None:
 
 def earlier_run(folder: Path) -> Problem | None:
     """Return what is to be said of a run in `folder`: it is never replaced unasked."""
-    if not (folder / PLAN).is_file():
+    if not _holds(folder, PLAN):
         return None
-    if (folder / RESULT).is_file():
+    if _holds(folder, RESULT):
         hint = f"--overwrite replaces it; or {_ELSEWHERE}"
         return Problem(Where(str(folder)), "holds a finished run already", hint)
     hint = f"--resume goes on with it, --overwrite replaces it; or {_ELSEWHERE}"
     return Problem(Where(str(folder)), "holds a run already", hint)
+
+
+def _holds(folder: Path, name: str) -> bool:
+    """Return whether a file of a run is there, in its own place or set aside."""
+    return any((place / name).is_file() for place in (folder, folder / EARLIER, folder / MOVING))
 
 
 def _obstacle(folder: Path) -> str:

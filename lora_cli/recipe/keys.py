@@ -24,6 +24,8 @@ MOST_COMPARED = 50
 MOST_NAMED = 5
 """Members of a family that are named one by one."""
 
+UNKNOWN = "unknown key"
+
 Family = Mapping[str, type[Section]]
 
 
@@ -56,10 +58,11 @@ class KeyReader:
         """Return the section with the keys that were meant; those of `own` are its suggestions."""
         names = names_in(sections)
         meant = {key: key for key in node if key in names}
+        there = set(meant)
         for key, value in node.items():
             if key not in meant:
                 taken = set(meant.values())
-                suggestion = self._suggestion(key, path, names_in(own or sections), taken)
+                suggestion = self._suggestion(key, path, names_in(own or sections), there)
                 if value is False and ": " in suggestion.key:
                     ours = suggestion.key.partition(":")[0]
                     suggestion = Suggestion(f"leave the line out: `{ours}` decides it")
@@ -76,13 +79,16 @@ class KeyReader:
         if len(self.problems) >= MOST_COMPARED:
             return Suggestion("")
         section = dotted(tuple(part for part in path if isinstance(part, str)))
-        return key_suggestion(section, key, listed, taken=taken, all_keys=all_keys())
+        in_flag = self.source.of_key((*path, key)).file.startswith("--set")
+        return key_suggestion(
+            section, key, listed, taken=taken, in_flag=in_flag, all_keys=all_keys()
+        )
 
     def _unknown(
         self, path: KeyPath, suggestion: Suggestion, names: Iterable[str], taken: set[str]
     ) -> str:
         """Note an unknown key; return the one it is surely meant to be, or an empty text."""
-        message = f"unknown key `{dotted(path)}`"
+        message = f"{UNKNOWN} `{dotted(path)}`"
         self.problems.append(Problem(self.source.of_key(path), message, suggestion.text))
         self.suggested.add(suggestion.key.partition(":")[0])
         if not suggestion.text:

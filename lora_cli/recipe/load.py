@@ -8,11 +8,12 @@ from pathlib import Path
 
 from lora_cli.errors import Problem, RecipeError, Where
 from lora_cli.recipe.file_text import read_text
+from lora_cli.recipe.keys import UNKNOWN
 from lora_cli.recipe.overrides import apply_overrides
 from lora_cli.recipe.schema import Recipe
 from lora_cli.recipe.source import Source
 from lora_cli.recipe.validate import validate
-from lora_cli.recipe.yaml_tree import read_tree
+from lora_cli.recipe.yaml_tree import NO_VALUE, read_tree
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,18 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     apply_overrides(tree, overrides)
     source = Source(str(path), tree.keys, tree.values, tree.written)
     recipe, problems = validate(tree.value, source)
-    problems = [*tree.problems, *problems]
+    problems = [*_said_of_known_keys(tree.problems, problems), *problems]
     if problems or recipe is None:
         problems.sort(key=lambda problem: (problem.where.line, problem.where.column))
         raise RecipeError.from_problems(problems)
     return LoadedRecipe(recipe, source, path, text, tuple(overrides))
+
+
+def _said_of_known_keys(in_text: list[Problem], in_recipe: list[Problem]) -> list[Problem]:
+    """Return those of `in_text` that matter: a key that is unknown needs no value."""
+    keys = {each.where.key for each in in_recipe if each.message.startswith(UNKNOWN)}
+    return [
+        each
+        for each in in_text
+        if each.where.key not in keys or not each.message.endswith(NO_VALUE)
+    ]

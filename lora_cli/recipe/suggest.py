@@ -55,11 +55,13 @@ def key_suggestion(
     siblings: Iterable[str],
     *,
     taken: Collection[str],
+    in_flag: bool = False,
     all_keys: Collection[str],
 ) -> Suggestion:
     """Return what to write instead of the unknown key `word` in `section` (dotted, or empty).
 
-    `siblings` are the keys of the section, `taken` those that are written already. Names that
+    `siblings` are the keys of the section, `taken` those that are written already; `in_flag` says
+    that the word stands in a `--set`. Names that
     are known exactly, here or in another tool, come before names that only look alike.
     """
     if trap := odd_space(word):
@@ -76,7 +78,8 @@ def key_suggestion(
     if suggestion is None:
         suggestion = _alike(section, word, siblings, all_keys)
     if suggestion.key and suggestion.key.removeprefix(prefix) in taken:
-        return Suggestion(f"`{suggestion.key}` is there already: remove this line", suggestion.key)
+        hint = "leave this out of the flag" if in_flag else "remove this line"
+        return Suggestion(f"`{suggestion.key}` is there already: {hint}", suggestion.key)
     return suggestion
 
 

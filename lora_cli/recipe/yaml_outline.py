@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -25,9 +26,19 @@ def tag_place(node_or_event: Any, is_scalar: bool) -> TagPlace:
     return mark.line, mark.column, is_scalar
 
 
-def outline(text: str, file: str) -> tuple[Tags, Problem | None]:
-    """Return the tags of a text, and a problem if it is too deep or too large to be built."""
-    tags: Tags = {}
+@dataclass
+class Outline:
+    """What nodes do not tell, and a problem if the text is too deep or too large to be built."""
+
+    tags: Tags = field(default_factory=dict)
+    aliases: list[Any] = field(default_factory=list)
+    """The marks where aliases begin, in order."""
+    excess: Problem | None = None
+
+
+def outline(text: str, file: str) -> Outline:
+    """Return what the events of a text tell of it."""
+    found = Outline()
     depth = nodes = 0
     events: Iterator[Any] = yaml.parse(text, Loader=Loader)
     for event in events:
@@ -36,12 +47,15 @@ def outline(text: str, file: str) -> tuple[Tags, Problem | None]:
         nodes += isinstance(event, yaml.NodeEvent)
         if tag := getattr(event, "tag", None):
             place = tag_place(event, isinstance(event, yaml.ScalarEvent))
-            tags[place] = tag.replace("tag:yaml.org,2002:", "!!")
-        if depth > MAX_DEPTH:
-            return tags, _excess(event, file, f"nested more than {MAX_DEPTH} levels deep")
-        if nodes > MAX_NODES:
-            return tags, _excess(event, file, f"more than {MAX_NODES:,} values")
-    return tags, None
+            found.tags[place] = tag.replace("tag:yaml.org,2002:", "!!")
+        if isinstance(event, yaml.AliasEvent):
+            found.aliases.append(event.start_mark)
+        if depth > MAX_DEPTH or nodes > MAX_NODES:
+            too_many = f"more than {MAX_NODES:,} values"
+            too_deep = f"nested more than {MAX_DEPTH} levels deep"
+            found.excess = _excess(event, file, too_deep if depth > MAX_DEPTH else too_many)
+            return found
+    return found
 
 
 def _excess(event: Any, file: str, what: str) -> Problem:

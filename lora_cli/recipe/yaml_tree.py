@@ -15,9 +15,10 @@ from lora_cli.errors import Problem, Where
 from lora_cli.recipe.scalars import FLOAT, NULLS, Trap, read_scalar
 from lora_cli.recipe.source import UNREADABLE, KeyPath, dotted
 from lora_cli.recipe.wording import shown
-from lora_cli.recipe.yaml_outline import MAX_NODES, Loader, Tags, outline, tag_place
+from lora_cli.recipe.yaml_outline import MAX_NODES, Loader, Outline, outline, tag_place
 from lora_cli.recipe.yaml_syntax import syntax_problem
 
+NO_VALUE = "has no value"
 _NO_COMMA = "a number has no comma: write 2.5 for 2,5 and 1000 for 1,000"
 
 
@@ -37,17 +38,17 @@ def read_tree(text: str, file: str) -> Tree:
     """Return the values of one YAML document; whatever is wrong is in `problems`."""
     tree = Tree()
     try:
-        tags, excess = outline(text, file)
-        node = None if excess else _compose(text)
+        found = outline(text, file)
+        node = None if found.excess else _compose(text)
     except yaml.YAMLError as error:
         tree.problems.append(syntax_problem(error, text, file))
         return tree
-    if excess:
-        tree.problems.append(excess)
+    if found.excess:
+        tree.problems.append(found.excess)
     elif node is None or (isinstance(node, yaml.ScalarNode) and _is_null(node)):
         tree.empty = True
     else:
-        _read_root(node, tree, _Reader(file, tree, tags))
+        _read_root(node, tree, _Reader(file, tree, found))
     return tree
 
 
@@ -55,9 +56,8 @@ def _read_root(node: yaml.Node, tree: Tree, reader: _Reader) -> None:
     try:
         tree.value = reader.read(node, ())
     except _TooManyValuesError:
-        reader.problem(
-            node, (), f"aliases expand to more than {MAX_NODES:,} values", "write the values out"
-        )
+        message = f"aliases expand to more than {MAX_NODES:,} values"
+        tree.problems.append(Problem(reader.last_alias(), message, "write the values out"))
 
 
 def _compose(text: str) -> yaml.Node | None:
@@ -80,15 +80,19 @@ class _TooManyValuesError(Exception):
 class _Reader:
     """Walks composed nodes; aliases are followed, with a limit on what they expand to."""
 
-    def __init__(self, file: str, tree: Tree, tags: Tags) -> None:
+    def __init__(self, file: str, tree: Tree, found: Outline) -> None:
         self._file = file
         self._tree = tree
-        self._tags = tags
+        self._found = found
         self._nodes = 0
         self._open: set[int] = set()
+        self._known: set[int] = set()
+        self._expanding = self._expanded = 0
+        """Aliases that are being followed now, and those of the text that were followed."""
 
     def read(self, node: yaml.Node, path: KeyPath) -> Any:
         """Return the node's value, noting positions and problems under `path`."""
+        aliased = self._is_aliased(node)
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise _TooManyValuesError
@@ -98,15 +102,27 @@ class _Reader:
             return UNREADABLE
         tagged = self._is_tagged(node, path)
         self._open.add(id(node))
-        try:
-            value = self._untagged(node, path)
-        finally:
-            self._open.discard(id(node))
+        self._expanding += aliased
+        value = self._untagged(node, path)
+        self._expanding -= aliased
+        self._open.discard(id(node))
         return UNREADABLE if tagged else value
+
+    def last_alias(self) -> Where:
+        """Return where the alias stands that was followed last."""
+        mark = self._found.aliases[self._expanded - 1]
+        return Where(self._file, mark.line + 1, mark.column + 1)
 
     def problem(self, node: yaml.Node, path: KeyPath, message: str, hint: str) -> None:
         """Note a problem at the place of `node`."""
         self._tree.problems.append(Problem(self._where(node, path), message, hint))
+
+    def _is_aliased(self, node: yaml.Node) -> bool:
+        """Return whether an alias led here; those that stand in the text itself are counted."""
+        again = id(node) in self._known
+        self._known.add(id(node))
+        self._expanded += again and not self._expanding
+        return again
 
     def _untagged(self, node: yaml.Node, path: KeyPath) -> Any:
         if isinstance(node, yaml.ScalarNode):
@@ -121,6 +137,7 @@ class _Reader:
         inherited: dict[str, Any] = {}
         lines: dict[str, int] = {}
         for key_node, value_node in node.value:
+            self._is_aliased(key_node)
             if _is_merge(key_node):
                 # read all the same: its keys are then not said to be missing
                 inherited = self._merged(key_node, value_node, path) or inherited
@@ -169,7 +186,7 @@ class _Reader:
             return text
         if text in NULLS:
             self.problem(
-                node, path, f"`{dotted(path)}` has no value", "give it one, or remove the line"
+                node, path, f"`{dotted(path)}` {NO_VALUE}", "give it one, or remove the line"
             )
             return UNREADABLE
         value = read_scalar(text)
@@ -181,7 +198,7 @@ class _Reader:
 
     def _is_tagged(self, node: yaml.Node, path: KeyPath) -> bool:
         """Return whether the node has a tag of its own, which is a problem."""
-        tag = self._tags.get(tag_place(node, isinstance(node, yaml.ScalarNode)))
+        tag = self._found.tags.get(tag_place(node, isinstance(node, yaml.ScalarNode)))
         if tag:
             self.problem(node, path, f"tags are not supported: `{shown(tag)}`", "remove the tag")
         return bool(tag)

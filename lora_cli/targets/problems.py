@@ -24,11 +24,14 @@ _LEFT_OUT = "`exclude_modules`, `layers` or `modules_to_save` leaves out all tha
 
 def find_problems(spec: TargetedSpec, base: BaseModelFacts, source: Source) -> list[Problem]:
     """Return every problem with the names in `spec`; `source` knows where they stand."""
+    if missing := list(_missing_layers(spec, base, source)):
+        # what such layers leave out follows from them
+        spec = spec.model_copy(update={"layers": ()})
     unmatched = list(_unmatched(spec, base, source))
     return [
         *(unmatched or _left_out(spec, base, source)),
         *_useless_exclusions(spec, base, source),
-        *_missing_layers(spec, base, source),
+        *missing,
         *_unknown_saved(spec, base, source),
         *_nested_saved(spec, base, source),
         *_unknown_parameters(spec, base, source),
@@ -124,10 +127,8 @@ def _missing_layers(spec: TargetedSpec, base: BaseModelFacts, source: Source) ->
     highest = max(there, default=-1)
     for index, layer in enumerate(spec.layers):
         where = source.of_value((ADAPTER, "layers", index))
-        first, last = select.ends(layer)
-        if first > last:
-            yield Problem(where, f"`{layer}` runs backwards", f"write {last}-{first}")
-        elif last > highest:
+        last = select.ends(layer)[1]
+        if last > highest:
             message = f"layer {last} is not there: {base.architecture} has {highest + 1}"
             yield Problem(where, message, f"layers count from 0: the last is {highest}")
 

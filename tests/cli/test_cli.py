@@ -77,12 +77,15 @@ def test_an_error_is_an_exit_code(
     assert "Traceback" not in shown.err
 
 
-def test_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupt(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(lora_cli.recipe.load, "load_recipe", interrupt)
     assert run("plan", "recipe.yaml") == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_version(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,6 +98,7 @@ def test_help_names_every_command(flag: str, run: Run, capsys: pytest.CaptureFix
     assert run(flag) == 0
     text = capsys.readouterr().out
     assert all(command in text for command in ("train", "plan", "preview", "merge", "schema"))
+    assert "Example: loracli train recipes/quickstart.yaml" in text
 
 
 @pytest.mark.parametrize("command", ["train", "plan", "preview", "merge", "schema"])
@@ -113,6 +117,14 @@ def test_the_help_of_a_command_has_an_example(
 def test_wrong_usage(arguments: list[str], run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "plan", "preview"])
+def test_a_recipe_left_out_leads_to_the_commands_own_help(
+    command: str, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command) == 2
+    assert f"loracli {command} -h' for help." in capsys.readouterr().err
 
 
 def test_the_schema_is_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

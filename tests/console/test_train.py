@@ -12,6 +12,7 @@ from lora_cli.events import (
     AnswersDone,
     CheckpointSaved,
     Evaluated,
+    Resumed,
     RunStarted,
     Stage,
     StartsDone,
@@ -58,6 +59,11 @@ def test_a_long_run_prints_a_bounded_number_of_plain_lines() -> None:
     assert PLAIN_LINES <= output.count("step ") <= PLAIN_LINES + 2
     assert "step 1/5000" in output
     assert "step 5000/5000" in output
+
+
+def test_a_resumed_run_says_where_it_goes_on() -> None:
+    told = plain(Resumed(10, "runs/x/checkpoints/step-000010"))
+    assert told == "going on from checkpoint step-000010\n"
 
 
 def test_every_other_event_is_told() -> None:

@@ -112,6 +112,7 @@ def test_the_cards_code_keeps_what_the_recipe_keeps_in_full_precision(
     base = tiny_model("llama")
     train(plan_of(write_recipe(tmp_path, base, adapter="lora", quantization=quantization)))
     card = (tmp_path / "run" / "README.md").read_text("utf-8")
+    assert ("module.support_avx512bf16_for_cpu = False" in card) == (method == "nf4")
     code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
     assert code is not None
     monkeypatch.chdir(tmp_path / "run")

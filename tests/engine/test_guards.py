@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lora_cli import cli
@@ -161,6 +162,32 @@ def test_a_tripped_guard_is_exit_code_4(
     errors = capsys.readouterr().err
     assert "a guard stopped the run" in errors
     assert "the loss of step 1 is nan" in errors
+
+
+@pytest.mark.parametrize("tensor", ["model.layers.1.mlp.up_proj.weight", ""])
+def test_a_base_that_gives_no_loss_is_to_blame_and_not_the_learning_rate(
+    tmp_path: Path, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch, tensor: str
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_model("llama"), base)
+    if tensor:
+        tensors = load_file(base / "model.safetensors")
+        tensors[tensor][0, 0] = math.nan
+        save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    else:
+        spoil_losses(monkeypatch, after=0, factor=math.nan)
+    with pytest.raises(GuardTrippedError) as caught:
+        run(plan_of(write_recipe(tmp_path, base)), lambda _event: None)
+    (problem,) = caught.value.problems
+    assert problem.message.startswith("the loss of step 1 is nan before anything is learnt: ")
+    assert "learning_rate" not in problem.hint
+    if tensor:
+        assert f"the base's `{tensor}` is not finite" in problem.message
+        assert "fetch the weights again" in problem.hint
+    else:
+        assert problem.where.file == str(tmp_path / "rows.jsonl")
+        assert 1 <= problem.where.line <= 24
+        assert "model.dtype: float32" in problem.hint
 
 
 def test_an_adapter_that_nothing_uses_is_found_at_the_first_step(

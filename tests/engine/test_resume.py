@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from lora_cli.engine.run import run
 from lora_cli.errors import InterruptedRunError, PlanError, RunError
-from lora_cli.events import Evaluated, Event, Notice, RunStarted, StepDone, StoppedEarly
+from lora_cli.events import Evaluated, Event, Notice, Resumed, RunStarted, StepDone, StoppedEarly
 from lora_cli.plan.run_plan import RunPlan
 from lora_cli.tasks.task import Measured
 from tests.helpers.runs import metrics_of, of_kind, plan_of, stop_at, train, write_recipe
@@ -70,6 +70,8 @@ def test_stop_and_resume_gives_the_uninterrupted_run(
     interrupt(plan, step)
     assert checkpoint_names(tmp_path / "run")[-1] == f"step-{step:06d}"
     result, events = train(plan, resume=True)
+    newest = tmp_path / "run" / "checkpoints" / f"step-{step:06d}"
+    assert of_kind(events, Resumed) == [Resumed(step, str(newest))]
     assert of_kind(events, RunStarted) == [RunStarted(8, step + 1)]
     assert [event.step for event in of_kind(events, StepDone)] == list(range(step + 1, 9))
     assert_same_run(tmp_path / "run", uninterrupted)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lora_cli.engine.earlier_run import drop_earlier_run
 from lora_cli.engine.run_directory import (
     OURS,
     begin_run,
@@ -119,6 +120,7 @@ def test_beginning_again_removes_a_runs_files_and_no_others(plan: RunPlan, folde
     (folder / ".adapter-0123456789abcdef").mkdir()
     (folder / "merged").mkdir()
     begin_run(plan)
+    drop_earlier_run(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["merged", "plan.json", "recipe.yaml"]
     assert (elsewhere / "precious").exists(), "a link is removed, not what it points to"
 

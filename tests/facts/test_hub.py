@@ -21,7 +21,8 @@ from lora_cli.facts.hub import download, find_on_hub
 from lora_cli.facts.model_source import find_model
 
 MAIN, OTHER = "1" * 40, "2" * 40
-OFFLINE = "is not in the local cache and the hub cannot be reached"
+OFFLINE = "is not in the local cache and HF_HUB_OFFLINE is set"
+UNREACHED = "is not in the local cache and the hub cannot be reached"
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_a_hub_that_fails_leaves_what_the_cache_has(
             "`a/b` has no revision `main`",
             "its branches and tags",
         ),
-        (errors.OfflineModeIsEnabled(""), f"`a/b` {OFFLINE}", "connect once"),
+        (errors.OfflineModeIsEnabled(""), f"`a/b` {UNREACHED}", "connect once"),
         (OSError(28, "No space left on device"), "`a/b` cannot be fetched: [Errno 28]", "connect"),
     ],
 )

@@ -198,7 +198,7 @@ def test_a_name_that_no_system_takes(name: str, reason: str) -> None:
 def test_an_owner_and_a_name_are_looked_for_on_the_hub(tmp_path: Path) -> None:
     message, _ = problem_of("owner/name", tmp_path)
     assert message == (
-        "`owner/name` is not in the local cache and the hub cannot be reached; no such local "
+        "`owner/name` is not in the local cache and HF_HUB_OFFLINE is set; no such local "
         f"folder either ({tmp_path}/owner/name)"
     )
 

@@ -37,6 +37,21 @@ Refused = Callable[..., list[str]]
 
 
 @pytest.mark.parametrize(
+    ("fields", "key"),
+    [
+        ({"allocation_start": 90}, "allocation_start"),
+        ({"allocation_start": 0, "allocation_end": 90}, "allocation_end"),
+        ({"initial_rank": 3}, "initial_rank"),
+    ],
+)
+def test_a_schedule_of_ranks_is_refused_where_it_is_written(
+    refused: Refused, fields: dict[str, int], key: str
+) -> None:
+    (problem,) = refused("llama", "training.steps=20", variant="adalora", **fields)
+    assert problem.startswith(f"adapter.{key}: ")
+
+
+@pytest.mark.parametrize(
     ("adapter", "problem"),
     [
         (

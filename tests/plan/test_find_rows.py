@@ -201,7 +201,7 @@ def test_a_part_of_a_repository_is_a_local_name(
 def test_neither_on_the_hub_nor_here(folder: Path) -> None:
     message, hint = problem_of("tatsu-lab/alpaca", folder)
     assert message == (
-        "the data set `tatsu-lab/alpaca` is not in the local cache and the hub cannot be reached; "
+        "the data set `tatsu-lab/alpaca` is not in the local cache and HF_HUB_OFFLINE is set; "
         f"no such local folder either ({folder}/tatsu-lab/alpaca)"
     )
     assert hint.startswith("connect once, or name a local file or folder")

@@ -95,7 +95,7 @@ MADE = [
             b"%c: &%c [%s]\n" % (98 + level, 98 + level, b", ".join([b"*%c" % (97 + level)] * 9))
             for level in range(12)
         ),
-        ":1:1",
+        ":4:24",
         "aliases expand to more than 5,000 values",
         "write the values out",
     ),

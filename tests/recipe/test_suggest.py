@@ -205,3 +205,16 @@ def test_every_key_leads_to_a_field() -> None:
     assert field_at(()) is None
     assert field_at(("training", "zebra")) is None
     assert len(all_sections()) == len(set(all_sections())) > 10
+
+
+def test_a_flag_beside_the_right_key_is_to_be_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: m\nadapter: lora\ndataset: rows.jsonl\n", "utf-8")
+    flags = ["training.lerning_rate=3", "training.learning_rat=3"]
+    for flag_there, hint in (
+        ([], "did you mean `training.learning_rate`?"),
+        (["training.learning_rate=1"], "`training.learning_rate` is there already: leave this out"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(path, [*flags, *flag_there])
+        assert [problem.hint.startswith(hint) for problem in caught.value.problems] == [True, True]

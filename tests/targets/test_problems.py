@@ -92,8 +92,11 @@ def test_nothing_is_wrong(base_of: BaseOf) -> None:
             ),
         ),
         (
-            {"layers": [1, "1-0"]},
-            "r.yaml:31:5 adapter.layers[1]: `1-0` runs backwards (write 0-1)",
+            {"layers": [2]},
+            (
+                "r.yaml:30:5 adapter.layers[0]: layer 2 is not there: LlamaForCausalLM has 2 "
+                "(layers count from 0: the last is 1)"
+            ),
         ),
         (
             {"target_modules": ["q_proj", "lm_head"], "layers": [0]},
