@@ -196,5 +196,5 @@ def test_a_hub_that_never_answers_costs_two_seconds(silent_server: str, tmp_path
     assert done.stderr == ""
     seconds, _, message = done.stdout.partition(" ")
     assert 1.5 < float(seconds) < 4
-    assert message.startswith(f"`a/b` {OFFLINE}")
+    assert message.startswith(f"`a/b` {UNREACHED}")
     assert done.stdout.count("\n") == 1

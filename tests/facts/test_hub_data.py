@@ -84,10 +84,10 @@ def test_what_is_not_in_the_cache(cache: Path) -> None:
         prepared_files(HubData("owner/other", None), None, "train")
     (problem,) = caught.value.problems
     assert problem.message == (
-        "the data set `owner/other` is not in the local cache and the hub cannot be reached"
+        "the data set `owner/other` is not in the local cache and HF_HUB_OFFLINE is set"
     )
     assert problem.hint.startswith("connect once, or name a local file or folder")
-    with pytest.raises(PlanError, match="is not in the local cache and the hub cannot be reached"):
+    with pytest.raises(PlanError, match="is not in the local cache and HF_HUB_OFFLINE is set"):
         repository_folder(HubData("owner/other", None, "a.csv"))
 
 
