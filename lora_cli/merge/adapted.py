@@ -118,9 +118,14 @@ def attach(model: Any, folder: Path, tensors: Tensors) -> Adapted:
     replaced = {name: tensors[held] for held, name in whole.items()}
     if not found and not replaced:
         raise MergeError("changes no weight", str(folder))
-    for parameter in ties:
-        owner, _, leaf = parameter.rpartition(".")
-        set_apart(by_name[owner], leaf)
+    copied = _trained_copies(adapted)
+    for parameter, source in ties.items():
+        module, leaf = _place(by_name, parameter)
+        if source in replaced and id(_place(by_name, source)[0]) not in copied:
+            replaced.setdefault(parameter, replaced[source])  # a new vocabulary, for both
+            setattr(module, leaf, getattr(*_place(by_name, source)))
+        elif parameter not in replaced:
+            set_apart(module, leaf)
     return Adapted(adapted, found, replaced, ties)
 
 
@@ -131,6 +136,20 @@ def _share_tokens(one: Sequence[Any], other: Sequence[Any]) -> bool:
         each is not None or any(layer is source for source in tied)
         for each, layer in zip(tied, (*one, *other), strict=True)
     )
+
+
+def _place(modules: Mapping[str, Any], parameter: str) -> tuple[Any, str]:
+    """Return the module that holds a parameter, and the parameter's name in it."""
+    owner, _, leaf = parameter.rpartition(".")
+    return modules[owner], leaf
+
+
+def _trained_copies(adapted: Any) -> set[int]:
+    """Return the base's modules of which the adapter has a copy, which was trained instead."""
+    from peft.utils import ModulesToSaveWrapper
+
+    wrappers = [each for each in adapted.modules() if isinstance(each, ModulesToSaveWrapper)]
+    return {id(each.original_module) for each in wrappers}
 
 
 def _whole_parameters(model: Any, tensors: Tensors) -> dict[str, str]:

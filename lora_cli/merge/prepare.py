@@ -116,6 +116,9 @@ def _model_settings(opened: Opened, base: Path, plan: MergePlan) -> dict[str, An
         settings["label2id"] = dict(config.label2id)
         if getattr(config, "problem_type", None):
             settings["problem_type"] = config.problem_type
+    padding = getattr(config, "pad_token_id", None)
+    if opened.stored.other_class and padding != before.get("pad_token_id"):
+        settings["pad_token_id"] = padding
     rows = config.get_text_config().vocab_size
     if rows != before.get("text_config", before).get("vocab_size", rows):
         settings["vocab_size"] = rows

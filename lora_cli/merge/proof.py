@@ -39,6 +39,8 @@ PROBES = (
     "Der Zug fährt um acht Uhr ab, und wir sind noch zu Hause.",
 )
 MOST_PROBES, MOST_TOKENS, DECODED_TOKENS = 8, 64, 12
+NO_PADDING_TOKEN = 0
+"""What pads where the model names no token for it."""
 NUMBERED_TOKENS = 24
 """How long a probe is where there is no tokenizer: token ids drawn by a fixed seed."""
 
@@ -140,6 +142,9 @@ def answers(model: Any, probes: Probes) -> torch.Tensor:
     """
     import torch
 
+    text = model.config.get_text_config()
+    if getattr(text, "pad_token_id", None) is None:
+        text.pad_token_id = NO_PADDING_TOKEN  # classifying decoders take no batch without one
     inputs = {"input_ids": probes.input_ids, "attention_mask": probes.attention_mask}
     there = probes.attention_mask.bool()
     if model.config.is_encoder_decoder:
@@ -203,7 +208,8 @@ def probes_for(adapter: AdapterFolder, config: Any) -> Probes:
         shape = (len(PROBES), min(longest, NUMBERED_TOKENS))
         rows = list(torch.randint(reads.vocab_size, shape, generator=generator))
     pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
-    padding = getattr(config, "pad_token_id", None) or 0
+    padding = getattr(reads, "pad_token_id", None)
+    padding = NO_PADDING_TOKEN if padding is None else padding
     return Probes(pad(rows, padding_value=padding), pad([torch.ones_like(row) for row in rows]))
 
 

@@ -24,7 +24,10 @@ CPU = torch.device("cpu")
 TOLERANCE = 1e-5
 """As for a plain loop: float32 sums in another order, over a few steps."""
 MIXED: dict[str, Any] = {
-    "dataset": [{"path": "rows.jsonl", "weight": 3}, {"path": "rows.jsonl", "weight": 1}],
+    "dataset": [
+        {"path": "rows.jsonl", "weight": 3},
+        {"path": "rows.jsonl", "weight": 1, "format": "messages"},
+    ],
     "training": {"steps": 6, "batch_size": 4, "batching": "packed", "max_length": 150},
     "adapter": {"dropout": 0.1},
 }

@@ -52,6 +52,7 @@ def test_json_is_for_programs(adapter: Path, tmp_path: Path, loracli: Call) -> N
         "changed_tensors": 2,
         "requantized_tensors": 0,
         "adapter_tensors": 4,
+        "difference_to_training": None,
         "untied": [],
         "dropped": [],
         "bytes_written": sum(sizes.values()) - sizes["merge_report.json"],

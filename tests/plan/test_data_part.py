@@ -73,7 +73,9 @@ def test_dropped_rows_are_kept_with_their_place(planned: Planned, tmp_path: Path
 
 
 def test_several_sources(planned: Planned) -> None:
-    plan = planned(dataset=["rows.jsonl", {"path": "rows.jsonl", "max_rows": 3}])
+    plan = planned(
+        dataset=["rows.jsonl", {"path": "rows.jsonl", "max_rows": 3, "format": "messages"}]
+    )
     assert [source.kept for source in plan.data.sources] == [24, 3]
     assert [source.max_rows for source in plan.data.sources] == [None, 3]
     assert plan.data.train.rows == 27

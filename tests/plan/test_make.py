@@ -112,11 +112,13 @@ def test_a_broken_chat_template_is_one_problem_however_many_rows_and_files(
     base = tmp_path / "base"
     shutil.copytree(tiny_model("llama"), base)
     (base / "chat_template.jinja").write_text("{% for message in messages %}\n{{ message. }}")
-    recipe = recipe_file(model={"name": "base"}, dataset=["rows.jsonl", "rows.jsonl"])
+    recipe = recipe_file(model={"name": "base"}, dataset=["rows.jsonl", "more.jsonl"])
+    shutil.copy(tmp_path / "rows.jsonl", tmp_path / "more.jsonl")
     (problem,) = problems_of(recipe)
     assert str(problem.where) == f"{base}/chat_template.jinja:2"
     assert problem.message.startswith("the chat template is not valid Jinja: ")
-    write_rows(tmp_path / "rows.jsonl", [{"prompt": "a", "completion": "b"}])
+    for name in ("rows.jsonl", "more.jsonl"):
+        write_rows(tmp_path / name, [{"prompt": "a", "completion": "b"}])
     assert make_plan(load_recipe(recipe)).data.train.rows == 2, "no conversation needs it"
 
 
