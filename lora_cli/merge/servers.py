@@ -8,6 +8,7 @@ vllm/model_executor/model_loader/bitsandbytes_loader.py) and of llama.cpp
 from __future__ import annotations
 
 from dataclasses import dataclass
+from shlex import quote
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values that vLLM takes for --max-lora-rank."""
@@ -61,10 +62,11 @@ def _vllm(base: str, adapter: str, facts: ServingFacts) -> Server:
     if why_not:
         return Server("vLLM", why_not=why_not)
     highest = next(allowed for allowed in VLLM_RANKS if allowed >= facts.rank)
-    flags = f"--enable-lora --max-lora-rank {highest} --lora-modules tuned={adapter}"
+    modules = quote(f"tuned={adapter}")
+    flags = f"--enable-lora --max-lora-rank {highest} --lora-modules {modules}"
     if facts.quantization != "none" and not facts.own_base:
         flags = f"--quantization bitsandbytes {flags}"
-    return Server("vLLM", f"vllm serve {base} {flags}")
+    return Server("vLLM", f"vllm serve {quote(base)} {flags}")
 
 
 def _quantizes_alike(facts: ServingFacts) -> bool:
@@ -80,4 +82,6 @@ def _llama_cpp(base: str, adapter: str, facts: ServingFacts) -> Server:
         why_not = f"it holds no base in {facts.quantization}, which this adapter was trained on"
     if why_not:
         return Server("llama.cpp", why_not=why_not)
-    return Server("llama.cpp", f"python convert_lora_to_gguf.py {adapter} --base {base}")
+    return Server(
+        "llama.cpp", f"python convert_lora_to_gguf.py {quote(adapter)} --base {quote(base)}"
+    )

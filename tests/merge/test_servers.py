@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from lora_cli.merge.servers import Server, ServingFacts, servers_for
@@ -64,3 +66,10 @@ def test_each_refusal_has_its_reason(facts: ServingFacts, vllm: str, llama_cpp: 
 def test_llama_cpp_needs_the_bases_config() -> None:
     line = "python convert_lora_to_gguf.py served/it --base owner/model"
     assert server("llama.cpp", ServingFacts(600)).use == line
+
+
+def test_commands_can_be_copied_to_a_shell_whatever_the_folders_are_called() -> None:
+    found = servers_for(base="my base", adapter="it's served", facts=ServingFacts(8))
+    uses = {each.name: shlex.split(each.use) for each in found if each.name != "peft"}
+    assert uses["vLLM"][2] == "my base"
+    assert uses["vLLM"][-1] == "tuned=it's served"
