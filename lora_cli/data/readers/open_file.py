@@ -141,7 +141,7 @@ def _check_not_utf16(path: Path, head: bytes) -> None:
     """Raise if each second byte is 0, as in UTF-16 text of Latin letters without its mark."""
     halves = (("UTF-16LE", head[1::2], head[::2]), ("UTF-16BE", head[::2], head[1::2]))
     for name, high, low in halves:
-        if high[:1] == b"\0" and 2 * high.count(0) > len(high) and 0 not in low:
+        if len(head) > 2 and high[0] == 0 and 2 * high.count(0) > len(high) and 0 not in low:
             hint = f"iconv -f {name} -t UTF-8 FILE > NEW"
             raise PlanError("looks like UTF-16 text without its mark, not UTF-8", str(path), hint)
 
