@@ -117,8 +117,6 @@ def command(  # noqa: PLR0913  # a command's options
     Example: loracli merge runs/quickstart --output merged/quickstart
     Example: loracli merge runs/polite runs/json --method linear --weight 1 --weight 0.5 -o both
     """
-    from lora_cli.console.merge import merge, merge_several
-    from lora_cli.merge.combine.options import CombineOptions
     from lora_cli.merge.prepare import MergeOptions
 
     options = MergeOptions(
@@ -133,10 +131,15 @@ def command(  # noqa: PLR0913  # a command's options
     if len(adapters) == 1:
         if method is not None:
             raise typer.BadParameter("--method is for several adapters; one is given")
+        from lora_cli.console.merge import merge  # without what several adapters need
+
         merge(adapters[0], options, as_json=as_json)
         return
     if method is None or output is None:
         raise typer.BadParameter("several adapters need --method and --output")
+    from lora_cli.console.combine import merge_several
+    from lora_cli.merge.combine.options import CombineOptions
+
     combining = CombineOptions(
         method=method,
         weights=tuple(weight or ()),

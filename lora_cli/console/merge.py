@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from lora_cli.console.combine import show_combination
 from lora_cli.console.quiet import quiet_bars, quiet_libraries
 from lora_cli.console.units import gigabytes
-from lora_cli.merge.combine.combine import combine_adapters
-from lora_cli.merge.combine.options import CombineOptions
 from lora_cli.merge.merge import MergeResult, Phase, merge_adapter
 from lora_cli.merge.prepare import MergeOptions
 from lora_cli.words import counted
@@ -24,14 +19,20 @@ from lora_cli.words import counted
 def merge(adapter: Path, options: MergeOptions, *, as_json: bool) -> MergeResult:
     """Merge an adapter and print what came of it, for a person or a program."""
     quiet_libraries()
-    with Console(stderr=True).status("reading the adapter") as status:
+    shown = "reading the adapter"
+    with Console(stderr=True).status(shown) as status:
 
         def report(phase: Phase, done: int, total: int) -> None:
+            nonlocal shown
+            text = shown
             if phase == "checking":
                 quiet_bars()  # imports transformers, which merging itself may not need
-                status.update("comparing with base and adapter")
+                text = "comparing with base and adapter"
             elif phase == "writing":
-                status.update(f"writing {gigabytes(done)} of {gigabytes(total)}")
+                text = f"writing {gigabytes(done)} of {gigabytes(total)}"
+            if text != shown:  # told some thousand times a second, which rich would pay for
+                shown = text
+                status.update(text)
 
         result = merge_adapter(adapter, options, report=report)
     if as_json:
@@ -39,28 +40,6 @@ def merge(adapter: Path, options: MergeOptions, *, as_json: bool) -> MergeResult
     else:
         show_merge(result, Console(highlight=False))
     return result
-
-
-def merge_several(
-    adapters: Sequence[Path],
-    combining: CombineOptions,
-    options: MergeOptions,
-    *,
-    into_model: bool,
-    as_json: bool,
-) -> None:
-    """Make one adapter of several and print what came of it; or fold it into the base as well."""
-    quiet_libraries()
-    assert options.output is not None, "the command asks for it"
-    if not into_model:
-        show_combination(combine_adapters(adapters, options.output, combining), as_json=as_json)
-        return
-    with tempfile.TemporaryDirectory(prefix="loracli-combined-") as temporary:
-        combined = Path(temporary) / "adapter"
-        result = combine_adapters(adapters, combined, combining)
-        if not as_json:
-            show_combination(result, as_json=False)
-        merge(combined, options, as_json=as_json)
 
 
 def show_merge(merged: MergeResult, console: Console) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import RawIOBase
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,40 +76,57 @@ class StoredTensor:
         """Return how many bytes it takes."""
         return prod(self.shape) * bytes_of(self.dtype)
 
-    def read(self, first: int = 0, last: int | None = None) -> torch.Tensor:
-        """Return the rows from `first` to before `last`, or the whole tensor; a copy.
+    def read(self) -> torch.Tensor:
+        """Return the whole tensor, a copy.
 
         Raises:
-            MergeError: its type is not known.
+            MergeError: its type is not known, or the file ends too early.
         """
+        held = self._room(self.shape)
+        with self.file.open("rb", buffering=0) as file:
+            file.seek(self.start)
+            self._fill(held, file)
+        return held
+
+    def blocks(self, rows: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """Give the number of the first row, and the rows, so many at a time.
+
+        Each block lies in memory where the one before it lay.
+
+        Raises:
+            MergeError: as for `read`.
+        """
+        outputs = self.shape[0]
+        held = self._room((min(rows, outputs), *self.shape[1:]))
+        with self.file.open("rb", buffering=0) as file:
+            file.seek(self.start)
+            for first in range(0, outputs, rows):
+                block = held[: outputs - first]
+                self._fill(block, file)
+                yield first, block
+
+    def _room(self, shape: Sequence[int]) -> torch.Tensor:
         import torch
 
         if self.dtype not in TORCH_NAMES:
-            raise MergeError(
-                f"`{self.name}` is of a type not known here, {self.dtype}", str(self.file)
-            )
-        shape = self.shape
-        offset, size = self.start, self.size
-        if last is not None:
-            row = prod(shape[1:]) * bytes_of(self.dtype)
-            offset, size, shape = (
-                offset + first * row,
-                (last - first) * row,
-                (last - first, *shape[1:]),
-            )
-        held = bytearray(size)
-        with self.file.open("rb", buffering=0) as file:
-            file.seek(offset)
-            view = memoryview(held)
-            while view:
-                count = file.readinto(view)
-                if not count:
-                    raise MergeError(f"ends inside `{self.name}`", str(self.file))
-                view = view[count:]
-        dtype = getattr(torch, TORCH_NAMES[self.dtype])
-        if not size:
-            return torch.empty(shape, dtype=dtype)
-        return torch.frombuffer(held, dtype=dtype).view(shape)
+            message = f"`{self.name}` is of a type not known here, {self.dtype}"
+            raise MergeError(message, str(self.file))
+        return torch.empty(tuple(shape), dtype=getattr(torch, TORCH_NAMES[self.dtype]))
+
+    def _fill(self, held: torch.Tensor, file: RawIOBase) -> None:
+        view = bytes_in(held)
+        while view:
+            count = file.readinto(view)
+            if not count:
+                raise MergeError(f"ends inside `{self.name}`", str(self.file))
+            view = view[count:]
+
+
+def bytes_in(tensor: torch.Tensor) -> memoryview:
+    """Return the memory of a contiguous tensor."""
+    import torch
+
+    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lora_cli.errors import MergeError
-from lora_cli.merge.adapted import Adapted, AdaptedModule
 from lora_cli.merge.adapter_folder import Update
 from lora_cli.merge.checkpoint import FILE_NAMES, FLOATS, TORCH_NAMES, Checkpoint, StoredTensor
-from lora_cli.merge.held import HeldWeights
-from lora_cli.merge.remade import Cast, Folded, Given, Remade, check_float
+from lora_cli.merge.remade import Cast, Folded, Given, Remade, check_float, own_dtype
 from lora_cli.merge.storage import Storage, untied
 from lora_cli.merge.writing import NewTensor, Rewrite
 
 if TYPE_CHECKING:
     import torch
+
+    from lora_cli.merge.adapted import Adapted, AdaptedModule
+    from lora_cli.merge.held import HeldWeights
 
 
 @dataclass(frozen=True)
@@ -134,14 +135,6 @@ def plan_adapted(
         dropped=tuple(sorted(dropped)),
         untied=free,
     )
-
-
-def own_dtype(stored: StoredTensor) -> torch.dtype:
-    """Return a stored tensor's type as torch's."""
-    import torch
-
-    dtype: torch.dtype = getattr(torch, TORCH_NAMES[stored.dtype])
-    return dtype
 
 
 def _code(dtype: torch.dtype) -> str:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, prod
 from typing import TYPE_CHECKING
 
 from lora_cli.errors import MergeError
-from lora_cli.merge.adapted import AdaptedModule
 from lora_cli.merge.adapter_folder import Update
 from lora_cli.merge.checkpoint import FLOATS, TORCH_NAMES, StoredTensor
 from lora_cli.merge.storage import Storage
@@ -20,8 +19,31 @@ from lora_cli.merge.writing import Rows
 if TYPE_CHECKING:
     import torch
 
-ROWS_HOLD = 1 << 19
-"""Numbers of a weight that are in work at once: in float32, what a core's cache holds."""
+    from lora_cli.merge.adapted import AdaptedModule
+
+ROWS_HOLD = 1 << 17
+"""Numbers of a weight that are in work at once: with all that is made of them, in a core's cache.
+
+Memory that is taken anew for each would cost more than the products: it is taken once a tensor.
+"""
+
+WHOLE_ROWS = 16
+"""Blocks of so many rows are multiplied as the whole matrix would be, to the last bit."""
+
+
+def own_dtype(stored: StoredTensor) -> torch.dtype:
+    """Return a stored tensor's type as torch's."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, TORCH_NAMES[stored.dtype])
+    return dtype
+
+
+def finer_than(dtype: torch.dtype) -> torch.dtype:
+    """Return the type in which numbers of `dtype` are added to."""
+    import torch
+
+    return torch.promote_types(dtype, torch.float32)
 
 
 def check_float(stored: StoredTensor) -> None:
@@ -44,6 +66,11 @@ class Folded:
     update: Update
     dtype: torch.dtype
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the tensors it makes."""
+        return (self.weight.name,)
+
     def rows(self) -> Iterator[Rows]:
         """Give the new weight, a few rows at a time.
 
@@ -54,13 +81,17 @@ class Folded:
 
         lora_a, lora_b = self.update.lora_a.float(), self.update.lora_b.float()
         outputs, inputs = self.weight.shape
-        step = max(1, ROWS_HOLD // inputs)
-        for first in range(0, outputs, step):
-            weight = self.weight.read(first, min(outputs, first + step))
-            delta = (lora_b[first : first + step] @ lora_a).mul_(self.update.scaling)
-            finer = torch.promote_types(weight.dtype, torch.float32)
-            folded = delta.to(finer).add_(weight.to(finer))
-            yield Rows(self.weight.name, first, _rounded(folded, self.dtype, self.weight.name))
+        step = min(outputs, max(1, ROWS_HOLD // inputs // WHOLE_ROWS) * WHOLE_ROWS)
+        delta = torch.empty(step, inputs)
+        exact = torch.empty(step, inputs, dtype=finer_than(own_dtype(self.weight)))
+        rounded = torch.empty(step, inputs, dtype=self.dtype)
+        for first, weight in self.weight.blocks(step):
+            count = len(weight)
+            torch.mm(lora_b[first : first + count], lora_a, out=delta[:count])
+            exact[:count].copy_(weight).add_(delta[:count].mul_(self.update.scaling))
+            rounded[:count].copy_(exact[:count])
+            check_finite(rounded[:count], self.weight.name)
+            yield Rows(self.weight.name, first, rounded[:count])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,33 +106,40 @@ class Remade:
     dtypes: Mapping[str, torch.dtype]
     """What each tensor is written in, by its name in the files."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the tensors it makes."""
+        return tuple(self.dtypes)
+
     def rows(self) -> Iterator[Rows]:
         """Give all tensors, one by one.
 
         Raises:
             MergeError: peft does not merge it, or it is no longer finite.
         """
-        import torch
-
         weights: dict[str, torch.Tensor] = {}
         for storage in self.storages:
             for name, weight in storage.read().items():
-                finer = torch.promote_types(weight.dtype, torch.float32)
-                weights[name] = self.held(name, weight).to(finer)
+                weights[name] = self.held(name, weight).to(finer_than(weight.dtype))
         weights |= {name: self.replaced[name].float() for name in weights.keys() & self.replaced}
         for module in self.modules:
             module.merge(weights)
         for storage in self.storages:
             for written, tensor in storage.split(weights).items():
-                yield Rows(written, 0, _rounded(tensor, self.dtypes[written], written))
+                rounded = tensor.to(self.dtypes[written])
+                check_finite(rounded, written)
+                yield Rows(written, 0, rounded)
 
 
-def _rounded(tensor: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
-    rounded = tensor.to(dtype)
+def check_finite(tensor: torch.Tensor, name: str) -> None:
+    """Check that every number is one.
+
+    Raises:
+        MergeError: one is not.
+    """
     # twenty times as fast as isfinite(), and NaN comes through
-    if rounded.numel() and not all(map(isfinite, rounded.aminmax())):
+    if tensor.numel() and not all(map(isfinite, tensor.aminmax())):
         raise MergeError(f"`{name}` is no longer finite once the adapter is merged")
-    return rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +149,11 @@ class Given:
     name: str
     tensor: torch.Tensor
     dtype: torch.dtype
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the tensors it makes."""
+        return (self.name,)
 
     def rows(self) -> Iterator[Rows]:
         """Give it as it is written."""
@@ -124,13 +167,16 @@ class Cast:
     tensor: StoredTensor
     dtype: torch.dtype
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the tensors it makes."""
+        return (self.tensor.name,)
+
     def rows(self) -> Iterator[Rows]:
         """Give it, a few rows at a time."""
         shape = self.tensor.shape
         if not shape:
             yield Rows(self.tensor.name, 0, self.tensor.read().to(self.dtype))
             return
-        step = max(1, ROWS_HOLD * shape[0] * 2 // max(1, self.tensor.size))
-        for first in range(0, shape[0], step):
-            rows = self.tensor.read(first, min(shape[0], first + step))
+        for first, rows in self.tensor.blocks(max(1, ROWS_HOLD // max(1, prod(shape[1:])))):
             yield Rows(self.tensor.name, first, rows.to(self.dtype))

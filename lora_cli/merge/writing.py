@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lora_cli.files import write_text
-from lora_cli.merge.checkpoint import INDEX, SINGLE, Checkpoint, StoredTensor, bytes_of
+from lora_cli.merge.checkpoint import INDEX, SINGLE, Checkpoint, StoredTensor, bytes_in, bytes_of
 
 if TYPE_CHECKING:
     import torch
@@ -55,8 +56,13 @@ class Rows(NamedTuple):
 class Rewrite(Protocol):
     """Makes new tensors; asked once, on any thread."""
 
+    @property
+    def names(self) -> Sequence[str]:
+        """Return the names of the tensors it makes."""
+        ...
+
     def rows(self) -> Iterator[Rows]:
-        """Give all rows of all its tensors."""
+        """Give all rows of all its tensors; those that are given next may overwrite them."""
         ...
 
 
@@ -113,20 +119,13 @@ def write_layout(
 
     `report` is told of bytes as they are written, from any thread.
     """
-    with ExitStack() as files:
-        places: dict[str, _Place] = {}
+    with ExitStack() as stack:
+        files = []
         for name, tensors in layout.items():
             handle = os.open(folder / name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-            files.callback(os.close, handle)
-            places |= _begin(handle, tensors)
-        copies = [
-            _Copy(tensor.copied.file, tensor.copied.start, places[tensor.name], tensor.size)
-            for tensors in layout.values()
-            for tensor in tensors
-            if tensor.copied is not None
-        ]
-        # what is computed goes first: the copies fill up the time at the end
-        _run_all([*(_Made(rewrite, places) for rewrite in rewrites), *_in_runs(copies)], report)
+            stack.callback(os.close, handle)
+            files.append(_File(handle, _begin(handle, tensors)))
+        _run_all(files, _jobs(layout, rewrites, files), report)
     if len(layout) > 1:
         write_text(folder / INDEX, json.dumps(_index(layout), indent=2) + "\n")
 
@@ -138,18 +137,50 @@ class _Place(NamedTuple):
     start: int
 
 
+class _File(NamedTuple):
+    """A file that is being written."""
+
+    handle: int
+    places: Mapping[str, _Place]
+
+
 class _Job(Protocol):
     def run(self, report: Callable[[int], None]) -> None: ...
 
 
-def _run_all(jobs: Sequence[_Job], report: Callable[[int], None]) -> None:
+def _jobs(
+    layout: Layout, rewrites: Sequence[Rewrite], files: Sequence[_File]
+) -> Sequence[Sequence[_Job]]:
+    """Return what is to be done until each file is whole, file by file."""
+    places = {name: place for file in files for name, place in file.places.items()}
+    turn = {name: number for number, file in enumerate(files) for name in file.places}
+    jobs: list[list[_Job]] = [[] for _ in files]
+    # what is computed goes first: the copies fill up the time at the end
+    for rewrite in rewrites:
+        jobs[max(turn[name] for name in rewrite.names)].append(_Made(rewrite, places))
+    for number, tensors in enumerate(layout.values()):
+        copies = [
+            _Copy(tensor.copied.file, tensor.copied.start, places[tensor.name], tensor.size)
+            for tensor in tensors
+            if tensor.copied is not None
+        ]
+        jobs[number] += _in_runs(copies)
+    return jobs
+
+
+def _run_all(
+    files: Sequence[_File], jobs: Sequence[Sequence[_Job]], report: Callable[[int], None]
+) -> None:
+    """Do all jobs; a file that is whole goes to the disk while the next ones are computed."""
     with _one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        running = [pool.submit(job.run, report) for job in jobs]
+        running = [[pool.submit(job.run, report) for job in each] for each in jobs]
         try:
-            for job in running:
-                job.result()
+            for file, its in zip(files, running, strict=True):
+                for job in its:
+                    job.result()
+                os.fsync(file.handle)
         finally:
-            for job in running:
+            for job in chain.from_iterable(running):
                 job.cancel()
 
 
@@ -253,18 +284,11 @@ class _Made:
     def run(self, report: Callable[[int], None]) -> None:
         for name, first, values in self.rewrite.rows():
             handle, start = self.places[name]
-            content = _bytes(values)
+            content = bytes_in(values.detach().contiguous())
             size = len(content)
             row = size // max(1, len(values)) if values.ndim else size
             _write_all(handle, content, start + first * row)
             report(size)
-
-
-def _bytes(values: torch.Tensor) -> memoryview:
-    import torch
-
-    flat = values.detach().contiguous().reshape(-1).view(torch.uint8)
-    return memoryview(flat.numpy().data)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def update(inputs: int, outputs: int, *, scaling: float = 0.5) -> Update:
 
 def whole(rewrite: Any) -> torch.Tensor:
     """Return what a rewrite gives, its rows put together; each piece begins where the last ends."""
-    pieces = list(rewrite.rows())
+    pieces = [(name, first, values.clone()) for name, first, values in rewrite.rows()]
     assert [first for _, first, _ in pieces] == [
         sum(len(values) for _, _, values in pieces[:number]) for number in range(len(pieces))
     ]

@@ -29,6 +29,7 @@ class Given:
 
     def __init__(self, name: str, values: torch.Tensor, rows: int = 2) -> None:
         self.name, self.values, self.step = name, values, rows
+        self.names = (name,)
 
     def rows(self) -> Iterator[Rows]:
         """Give the rows; a single number as a whole."""
