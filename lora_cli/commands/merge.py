@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from lora_cli.commands.arguments import AsJson
+from lora_cli.merge.combine.choices import MajoritySign, Method
 
-Method = Literal["linear", "cat", "svd", "ties", "dare_linear", "dare_ties", "magnitude_prune"]
-MajoritySign = Literal["total", "frequency"]
 SEVERAL = "Several adapters"
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from io import RawIOBase
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lora_cli.errors import MergeError
 from lora_cli.merge.adapter_config import read_json
@@ -136,8 +136,6 @@ class Checkpoint:
     folder: Path
     shards: Mapping[str, tuple[StoredTensor, ...]]
     """By the file's name, in the order in which they lie in it."""
-    metadata: Mapping[str, Any]
-    """What the files say of themselves beside their tensors."""
 
     @cached_property
     def tensors(self) -> dict[str, StoredTensor]:
@@ -151,12 +149,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         MergeError: there is none, or a file is cut off or no safetensors file.
     """
-    shards: dict[str, tuple[StoredTensor, ...]] = {}
-    metadata: dict[str, Any] = {}
-    for file in _files(folder):
-        shards[file.name], said = _header(file)
-        metadata |= said
-    return Checkpoint(folder, shards, metadata)
+    return Checkpoint(folder, {file.name: _header(file) for file in _files(folder)})
 
 
 def _files(folder: Path) -> list[Path]:
@@ -173,14 +166,14 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _header(file: Path) -> tuple[tuple[StoredTensor, ...], dict[str, Any]]:
-    """Return a file's tensors in the order of their bytes, and what else its header says."""
+def _header(file: Path) -> tuple[StoredTensor, ...]:
+    """Return a file's tensors in the order of their bytes."""
     size = file.stat().st_size
     try:
         with file.open("rb") as opened:
             (length,) = struct.unpack("<Q", opened.read(8))
             header = json.loads(opened.read(min(length, size)))
-        metadata = header.pop("__metadata__", {})
+        header.pop("__metadata__", None)
         tensors = [
             StoredTensor(name, held["dtype"], tuple(held["shape"]), file, 8 + length + offset)
             for name, held in header.items()
@@ -196,7 +189,7 @@ def _header(file: Path) -> tuple[tuple[StoredTensor, ...], dict[str, Any]]:
         raise MergeError(message, str(file), "only types of whole bytes are known here")
     if any(tensor.start + tensor.size > size for tensor in tensors):
         raise MergeError("is cut off: its header names more bytes than there are", str(file))
-    return tuple(sorted(tensors, key=lambda tensor: tensor.start)), metadata
+    return tuple(sorted(tensors, key=lambda tensor: tensor.start))
 
 
 def _end(tensor: StoredTensor, header: int) -> int:

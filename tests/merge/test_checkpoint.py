@@ -33,7 +33,6 @@ def test_every_type_is_read_as_safetensors_wrote_it(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / SINGLE, metadata={"format": "pt"})
     found = open_checkpoint(tmp_path)
     assert found.tensors.keys() == tensors.keys()
-    assert found.metadata == {"format": "pt"}
     for name, tensor in tensors.items():
         stored = found.tensors[name]
         assert stored.shape == (3, 4)

@@ -6,24 +6,14 @@ import difflib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 from lora_cli.errors import MergeError, Problem, Where
+from lora_cli.merge.combine.choices import MajoritySign, Method
 from lora_cli.merge.fits import limit_error
 from lora_cli.merge.truncate import Limit
 
-Method = Literal["linear", "cat", "svd", "ties", "dare_linear", "dare_ties", "magnitude_prune"]
-MajoritySign = Literal["total", "frequency"]
-
-METHODS: tuple[Method, ...] = (
-    "linear",
-    "cat",
-    "svd",
-    "ties",
-    "dare_linear",
-    "dare_ties",
-    "magnitude_prune",
-)
+METHODS: tuple[Method, ...] = get_args(Method)
 STACKED: tuple[Method, ...] = ("linear", "cat")
 """The weighted sum as it is: pairs side by side, nothing lost."""
 PRUNING: tuple[Method, ...] = ("ties", "dare_linear", "dare_ties", "magnitude_prune")
@@ -90,7 +80,7 @@ class CombineOptions:
             yield "all weights are 0: nothing would be left", "give one that is not"
         yield from self._wrong_density()
         yield from self._wrong_limit()
-        if self.majority_sign_method not in (None, "total", "frequency"):
+        if self.majority_sign_method not in (None, *get_args(MajoritySign)):
             yield f"`{self.majority_sign_method}` is no way to elect a sign", "total or frequency"
         elif self.majority_sign_method and self.method not in VOTING:
             yield f"`{self.method}` elects no sign", f"methods that do: {', '.join(VOTING)}"

@@ -12,9 +12,10 @@ from peft import PeftModel
 from peft.utils import merge_utils
 from transformers import AutoModelForCausalLM
 
+from lora_cli.merge.combine.choices import Method
 from lora_cli.merge.combine.combine import combine_adapters
 from lora_cli.merge.combine.methods import drop_and_rescale
-from lora_cli.merge.combine.options import CombineOptions, Method
+from lora_cli.merge.combine.options import CombineOptions
 from tests.helpers.adapters import TARGETS, make_adapter
 from tests.helpers.changes import changes_of
 from tests.helpers.runs import PLAIN_PEFT
