@@ -7,6 +7,7 @@ leaves behind is a sibling whose name begins with a dot.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import secrets
@@ -19,6 +20,8 @@ FULL_BYTES = 2**20
 """A disk with less than this free is taken to be full where writing to it failed."""
 _TOKEN_LENGTH = 16
 """Hexadecimal digits at the end of a temporary name."""
+_OLD = ".old"
+"""Ends the name of a folder that is being replaced: whatever happens, it is whole."""
 
 
 def sha256_of_file(path: Path) -> str:
@@ -57,13 +60,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     """Give a temporary sibling to fill; on success it takes the place of `path`, whole.
 
     Where `path` is there already, a process that dies between the two renames leaves no `path` at
-    all, and the old folder beside it: never a mixture of both.
+    all, and the old folder beside it: never a mixture of both. What processes that died before
+    that had begun is deleted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_unfinished(path)
     temporary = _new_sibling(path)
     temporary.mkdir()
     try:
-        with _full_disk_named(path.parent):
+        with locked(temporary), _full_disk_named(path.parent):
             yield temporary
             _settle(temporary)
             _replace_folder(temporary, path)
@@ -115,6 +120,15 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def _remove_unfinished(path: Path) -> None:
+    """Delete the siblings that were to become `path`, of processes that are no more."""
+    for sibling in path.parent.glob(f".{glob.escape(path.name)}-" + "[0-9a-f]" * _TOKEN_LENGTH):
+        if sibling.is_dir():
+            with locked(sibling) as abandoned:
+                if abandoned:
+                    shutil.rmtree(sibling, ignore_errors=True)
+
+
 def _new_sibling(path: Path) -> Path:
     return path.parent / f".{path.name}-{secrets.token_hex(_TOKEN_LENGTH // 2)}"
 
@@ -124,6 +138,7 @@ def _replace_folder(new: Path, target: Path) -> None:
         new.rename(target)
         return
     old = _new_sibling(target)
+    old = old.with_name(old.name + _OLD)
     target.rename(old)
     try:
         new.rename(target)

@@ -212,6 +212,15 @@ def test_a_process_that_is_killed_leaves_no_half_folder(tmp_path: Path, moment: 
     else:
         assert not (tmp_path / "step-000001").exists()
         assert sorted((path / "name").read_text() for path in hidden) == ["new", "old"]
+    fill(tmp_path / "step-000001", "next")
+    hidden = [path for path in tmp_path.iterdir() if path.name.startswith(".step-000001-")]
+    assert [(path / "name").read_text() for path in hidden] == ["old"] * (moment != "inside")
+
+
+def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "one") as under_way:
+        fill(tmp_path / "one", "other")
+        assert under_way.is_dir()
 
 
 def test_what_killed_processes_leave_is_removed_and_nothing_else(tmp_path: Path) -> None:

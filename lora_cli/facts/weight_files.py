@@ -27,7 +27,7 @@ def check_weight_files(source: ModelSource, shapes: Mapping[str, tuple[int, ...]
     """
     if source.weights != "safetensors":
         return
-    files = _files(source.folder)
+    files = weight_files(source.folder)
     if source.kind == "hub":
         files = [file for file in files if file.is_file()]
     problems = [problem for file in files if (problem := _problem_of(file, shapes))]
@@ -40,7 +40,7 @@ def stored_names(source: ModelSource) -> frozenset[str]:
     if source.weights != "safetensors":
         return frozenset()
     names: set[str] = set()
-    for file in _files(source.folder):
+    for file in weight_files(source.folder):
         try:
             names.update(_stored_shapes(file))
         except Exception:  # noqa: BLE001  # `check_weight_files` says what is wrong with it
@@ -48,8 +48,12 @@ def stored_names(source: ModelSource) -> frozenset[str]:
     return frozenset(names)
 
 
-def _files(folder: Path) -> list[Path]:
-    """Return the files that transformers would read: one, or those that an index names."""
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that transformers would read: one, or those that an index names.
+
+    Raises:
+        PlanError: the index is none.
+    """
     index = folder / INDEX
     if (folder / SINGLE).is_file() or not index.is_file():
         return [folder / SINGLE]

@@ -52,8 +52,9 @@ class AdaptedModule:
                     raise MergeError(message) from error
                 layer.merged_adapters.clear()
                 getattr(layer, "_caches", {}).clear()  # DoRA keeps what it computed
+            merged = self.layers[0].get_base_layer()  # LN tuning puts its own in the base's place
             for short in own:
-                weights[f"{self.name}.{short}"] = getattr(self.base, short).data
+                weights[f"{self.name}.{short}"] = getattr(merged, short).data
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,11 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_cli.errors import MergeError
-from lora_cli.merge.adapter_config import read_json
+from lora_cli.errors import MergeError, PlanError
+from lora_cli.facts.weight_files import INDEX, weight_files
 
 if TYPE_CHECKING:
     import torch
-
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 
 TORCH_NAMES = {
     "F64": "float64",
@@ -153,11 +150,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _files(folder: Path) -> list[Path]:
-    if (folder / INDEX).is_file():
-        names = read_json(folder / INDEX).get("weight_map", {}).values()
-        files = [folder / name for name in sorted(set(names))]
-    else:
-        files = [folder / SINGLE]
+    try:
+        files = weight_files(folder)
+    except PlanError as error:
+        raise MergeError.from_problems(error.problems) from error
     absent = [file for file in files if not file.is_file()]
     if absent or not files:
         name = absent[0].name if absent else INDEX

@@ -176,5 +176,5 @@ def _check_space(output: Path, size: int) -> None:
     folder = next(each for each in output.absolute().parents if each.is_dir())
     free = shutil.disk_usage(folder).free
     if free < size:
-        message = f"needs {size / 1e9:.1f} GB, and the disk has {free / 1e9:.1f} GB left"
+        message = f"needs {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB left"
         raise MergeError(message, str(output), "name another --output, or make room")

@@ -18,7 +18,7 @@ from lora_cli.merge.checkpoint import open_checkpoint
 from lora_cli.merge.merged_model import auto_class_of
 from lora_cli.merge.opened import open_adapted
 from lora_cli.merge.storage import by_parameter, storages
-from lora_cli.merge.streamed import reader, streaming
+from lora_cli.merge.streamed import fill_buffers, reader, streaming
 from lora_cli.merge.weightless import load_config, set_apart, weightless_model
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ PROBES = (
 MOST_PROBES, MOST_TOKENS, DECODED_TOKENS = 8, 64, 12
 NO_PADDING_TOKEN = 0
 """What pads where the model names no token for it."""
+_COMPARE_YOURSELF = "merge with --no-verify, and compare the answers yourself"
 NUMBERED_TOKENS = 24
 """How long a probe is where there is no tokenizer: token ids drawn by a fixed seed."""
 
@@ -111,6 +112,7 @@ def ask(adapter: AdapterFolder, base: Path) -> Asked:
     probes = probes_for(adapter, opened.model.config)
     read = reader(opened.stored.places, opened.adapted.ties, opened.held.of)
     around = {module.name: module.layers for module in opened.adapted.modules}
+    fill_buffers(opened.model, opened.stored.places)
     with streaming(opened.modules, read, around):
         adapted = answers(opened.adapted.model, probes)
         with opened.adapted.model.disable_adapter():
@@ -130,7 +132,9 @@ def ask_checkpoint(folder: Path, auto_class: str, probes: Probes) -> torch.Tenso
     for parameter in ties:
         owner, _, leaf = parameter.rpartition(".")
         set_apart(modules[owner], leaf)
-    with streaming(modules, reader(by_parameter(found), ties)):
+    places = by_parameter(found)
+    fill_buffers(model, places)
+    with streaming(modules, reader(places, ties)):
         return answers(model, probes)
 
 
@@ -156,7 +160,7 @@ def answers(model: Any, probes: Probes) -> torch.Tensor:
     logits = logits[there] if logits.shape[:2] == there.shape else logits.flatten(0, -2)
     if not bool(logits.isfinite().all()):
         message = f"{type(model).__name__} cannot be asked module by module, and so not be compared"
-        raise MergeError(message, hint="merge with --no-verify, and compare the answers yourself")
+        raise MergeError(message, hint=_COMPARE_YOURSELF)
     return logits.float()
 
 
@@ -174,9 +178,16 @@ def _figures(output: Any) -> torch.Tensor:
 
 
 def compare(asked: Asked, ours: torch.Tensor, tolerance: float) -> Proof:
-    """Return how near `ours` are to what was asked; both (places, classes or vocabulary)."""
+    """Return how near `ours` are to what was asked; both (places, classes or vocabulary).
+
+    Raises:
+        MergeError: the model answers everything alike, so that nothing can be told from it.
+    """
     theirs = asked.adapted
-    spread = float(theirs.var()) or 1.0
+    spread = float(theirs.var())
+    if not spread:
+        message = "base and adapter answer every text alike: that proves nothing"
+        raise MergeError(message, hint=_COMPARE_YOURSELF)
     difference = ours - theirs
     sure = theirs.log_softmax(-1)
     divergence = (sure.exp() * (sure - ours.log_softmax(-1))).sum(-1).mean()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_cli.errors import MergeError
 from lora_cli.merge.storage import Storage
+from lora_cli.merge.weightless import is_weightless
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ def streaming(
             empty = {
                 short: parameter.data
                 for short, parameter in module.named_parameters(recurse=False)
-                if not any(parameter.stride())
+                if is_weightless(parameter)
             }
             if not empty:
                 continue
@@ -46,6 +47,13 @@ def streaming(
                 ):
                     hooks.callback(hook.remove)
         yield
+
+
+def fill_buffers(model: Any, places: Mapping[str, Storage]) -> None:
+    """Give a model those of its buffers that are in the files."""
+    for name, buffer in model.named_buffers():
+        if name in places:
+            buffer.copy_(places[name].read()[name])
 
 
 class _Turn:

@@ -59,13 +59,14 @@ def weightless_model(config: Any, auto_class: str) -> Any:
     for module in model.modules():
         for name, parameter in module._parameters.items():  # noqa: SLF001  # keeps ties apart
             if parameter is not None:
-                empty = _hollow(parameter.shape)
-                module._parameters[name] = torch.nn.Parameter(empty, requires_grad=False)  # noqa: SLF001
+                empty: Any = torch.nn.Parameter(_hollow(parameter.shape), requires_grad=False)
+                empty._is_hf_initialized = True  # noqa: SLF001
+                module._parameters[name] = empty  # noqa: SLF001
         for name, buffer in module._buffers.items():  # noqa: SLF001
             if buffer is not None:
                 module._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)  # noqa: SLF001
-        if module._buffers and not module._parameters:  # noqa: SLF001
-            model._init_weights(module)  # noqa: SLF001  # fills buffers that no file holds
+        module._is_hf_initialized = not module._buffers  # noqa: SLF001
+    model.initialize_weights()  # fills buffers that no file holds, and passes over parameters
     model.tie_weights()
     return model.eval()
 
@@ -75,6 +76,14 @@ def _hollow(shape: Collection[int]) -> torch.Tensor:
 
     size = tuple(shape)
     return torch.full((1,) * len(size), torch.nan).expand(size)
+
+
+def is_weightless(parameter: torch.Tensor) -> bool:
+    """Return whether one NaN stands for all its numbers."""
+    import torch
+
+    alone = parameter.untyped_storage().nbytes() == parameter.element_size()
+    return alone and bool(torch.isnan(parameter.as_strided((), ())))
 
 
 def weightless_linear(inputs: int, outputs: int, *, bias: bool) -> Any:

@@ -18,8 +18,9 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from lora_cli.facts.weight_files import INDEX, SINGLE
 from lora_cli.files import write_text
-from lora_cli.merge.checkpoint import INDEX, SINGLE, Checkpoint, StoredTensor, bytes_in, bytes_of
+from lora_cli.merge.checkpoint import Checkpoint, StoredTensor, bytes_in, bytes_of
 
 if TYPE_CHECKING:
     import torch

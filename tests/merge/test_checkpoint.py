@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from lora_cli.errors import MergeError
-from lora_cli.merge.checkpoint import INDEX, SINGLE, TORCH_NAMES, companions_size, open_checkpoint
+from lora_cli.facts.weight_files import INDEX, SINGLE
+from lora_cli.merge.checkpoint import TORCH_NAMES, companions_size, open_checkpoint
 
 DTYPES = [getattr(torch, name) for name in TORCH_NAMES.values()]
 
@@ -45,6 +46,13 @@ def test_every_type_is_read_as_safetensors_wrote_it(tmp_path: Path) -> None:
         assert torch.cat(list(blocks.values())).view(torch.uint8).equal(tensor.view(torch.uint8))
 
 
+def test_a_single_file_is_read_before_an_index_as_transformers_does(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(2)}, tmp_path / SINGLE)
+    save_file({"a": torch.ones(2)}, tmp_path / "part.safetensors")
+    (tmp_path / INDEX).write_text('{"weight_map": {"a": "part.safetensors"}}')
+    assert open_checkpoint(tmp_path).tensors["a"].read().equal(torch.zeros(2))
+
+
 def test_tensors_without_numbers_and_single_numbers_are_read(tmp_path: Path) -> None:
     tensors = {"empty": torch.zeros(0, 3), "one": torch.tensor(2.5), "zero": torch.zeros(())}
     save_file(tensors, tmp_path / SINGLE)
@@ -73,11 +81,22 @@ def test_files_that_the_index_does_not_name_are_not_read(tmp_path: Path) -> None
     assert open_checkpoint(tmp_path).tensors.keys() == {"a"}
 
 
-@pytest.mark.parametrize("index", [None, {"weight_map": {"a": "lost.safetensors"}}, {}])
-def test_weights_that_are_not_there_are_an_error(tmp_path: Path, index: object) -> None:
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (None, r"has no weights in model.*only safetensors"),
+        ({"weight_map": {"a": "lost.safetensors"}}, r"has no weights in lost.*only safetensors"),
+        ({"weight_map": {}}, r"has no weights in model.*only safetensors"),
+        ({}, "is no index of weights"),
+        ([], "is no index of weights"),
+    ],
+)
+def test_weights_that_are_not_there_are_an_error(
+    tmp_path: Path, index: object, message: str
+) -> None:
     if index is not None:
         (tmp_path / INDEX).write_text(json.dumps(index))
-    with pytest.raises(MergeError, match=r"has no weights in (lost|model).*only safetensors"):
+    with pytest.raises(MergeError, match=message):
         open_checkpoint(tmp_path)
 
 

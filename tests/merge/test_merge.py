@@ -226,7 +226,7 @@ def test_too_little_space_is_said_before_the_first_byte(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: shutil._ntuple_diskusage(9, 8, 1))
     monkeypatch.setattr(module, "new_folder", None)
-    with pytest.raises(MergeError, match=r"needs \S+ GB, and the disk has 0\.0 GB left"):
+    with pytest.raises(MergeError, match=r"needs \S+ MB, and the disk has 0 MB left"):
         merge_into(tmp_path / "new" / "merged", adapter)
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LNTuningConfig, get_peft_model
 
 from tests.helpers.adapters import (
     TARGETS,
@@ -66,6 +67,23 @@ def test_every_tensor_is_bit_for_bit_that_of_pefts_own_merge(
     # peft's layers may change biases too: they are made anew, and come out as they were
     made = 2 if architecture == "gpt2" else 1
     assert merged.changed_tensors == made * len(changed)
+
+
+@pytest.mark.filterwarnings("ignore:Unsupported layer type:UserWarning")  # peft's own, of norms
+def test_norms_that_peft_puts_in_the_place_of_the_bases_are_merged(
+    tmp_path: Path, tiny_model: TinyModel
+) -> None:
+    base = tiny_model("llama")
+    settings = LNTuningConfig(task_type="CAUSAL_LM", target_modules=["input_layernorm", "norm"])
+    adapted = get_peft_model(load(base), settings)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data.uniform_(0.2, 2.0)
+    adapted.save_pretrained(tmp_path / "adapter")
+    merge_into(tmp_path / "merged", tmp_path / "adapter", verify=True)
+    merged = logits(load(tmp_path / "merged"))
+    torch.testing.assert_close(merged, logits(adapted.eval()), atol=1e-5, rtol=0)
+    assert not torch.allclose(merged, logits(load(base)), atol=1e-2)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

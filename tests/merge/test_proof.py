@@ -112,6 +112,11 @@ def asked(adapted: torch.Tensor, plain: torch.Tensor) -> Asked:
     return Asked(Probes(ids, torch.ones_like(ids)), adapted, plain)
 
 
+def test_answers_that_are_all_alike_prove_nothing() -> None:
+    with pytest.raises(MergeError, match=r"alike: that proves nothing.*--no-verify"):
+        compare(asked(torch.zeros(5, 7), torch.zeros(5, 7)), torch.zeros(5, 7), 1e-4)
+
+
 def test_alike_is_alike() -> None:
     same = torch.randn(5, 7)
     proof = compare(asked(same, torch.randn(5, 7)), same, 1e-4)

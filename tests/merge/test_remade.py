@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from lora_cli.errors import MergeError
+from lora_cli.facts.weight_files import SINGLE
 from lora_cli.merge import remade
 from lora_cli.merge.adapter_folder import Update
-from lora_cli.merge.checkpoint import SINGLE, StoredTensor, open_checkpoint
+from lora_cli.merge.checkpoint import StoredTensor, open_checkpoint
 from lora_cli.merge.remade import Cast, Folded, Given, check_float
 
 

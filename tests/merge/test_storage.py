@@ -10,7 +10,8 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from lora_cli.merge.checkpoint import SINGLE, open_checkpoint
+from lora_cli.facts.weight_files import SINGLE
+from lora_cli.merge.checkpoint import open_checkpoint
 from lora_cli.merge.storage import by_parameter, storages, untied
 from lora_cli.merge.weightless import load_config, weightless_model
 from tests.helpers.adapters import stored

@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+import transformers
+from transformers import (
+    AutoModelForCausalLM,
+    DeepseekV3Config,
+    Gemma3TextConfig,
+    GemmaConfig,
+    LlamaConfig,
+    Qwen2MoeConfig,
+)
 
 from lora_cli.errors import MergeError
 from lora_cli.merge.adapter_folder import read_adapter
 from lora_cli.merge.checkpoint import open_checkpoint
-from lora_cli.merge.proof import answers, ask_checkpoint, probes_for
+from lora_cli.merge.proof import Probes, answers, ask_checkpoint, probes_for
 from lora_cli.merge.storage import by_parameter, storages
 from lora_cli.merge.streamed import reader, streaming
 from lora_cli.merge.weightless import load_config, weightless_model
@@ -35,6 +43,57 @@ def test_answers_are_those_of_the_loaded_model(
         base, dtype=torch.float32, attn_implementation="eager"
     )
     torch.testing.assert_close(streamed, answers(loaded.eval(), probes), atol=1e-6, rtol=0)
+
+
+LIKE_LLAMA = {
+    "vocab_size": 61,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "pad_token_id": 0,
+}
+EXPERTS = {"num_experts": 4, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32}
+LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8}
+ROUTED = {"n_routed_experts": 8, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2}
+ODD = {
+    "embeddings with a factor in a buffer": (GemmaConfig, {}, "CausalLM"),
+    "the same, and two bodies in one": (Gemma3TextConfig, {}, "CausalLM"),
+    "a gate of one row": (Qwen2MoeConfig, EXPERTS, "CausalLM"),
+    "a head of one row": (LlamaConfig, {"num_labels": 1}, "SequenceClassification"),
+    "a buffer that is stored": (
+        DeepseekV3Config,
+        LATENT
+        | ROUTED
+        | {
+            "head_dim": 8,
+            "qk_rope_head_dim": 8,
+            "v_head_dim": 16,
+            "moe_intermediate_size": 32,
+            "num_key_value_heads": 4,
+        },
+        "CausalLM",
+    ),
+}
+
+
+@pytest.mark.parametrize("oddity", ODD)
+def test_models_that_hold_more_than_weights_answer_as_loaded(tmp_path: Path, oddity: str) -> None:
+    config, more, kind = ODD[oddity]
+    auto_class = f"AutoModelFor{kind}"
+    loader = getattr(transformers, auto_class)
+    model = loader.from_config(config(**(LIKE_LLAMA | more)), attn_implementation="eager")
+    for name, buffer in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            buffer.copy_(torch.linspace(-1, 1, len(buffer)))
+    model.save_pretrained(tmp_path)
+    tokens = torch.randint(1, 61, (3, 10), generator=torch.Generator().manual_seed(0))
+    probes = Probes(tokens, torch.ones_like(tokens))
+    streamed = ask_checkpoint(tmp_path, auto_class, probes)
+    assert streamed.std() > 1e-3
+    torch.testing.assert_close(streamed, answers(model.eval(), probes), atol=1e-5, rtol=0)
 
 
 def test_weights_are_there_only_while_their_module_works(tiny_model: TinyModel) -> None:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from lora_cli.facts.weight_files import INDEX, SINGLE
 from lora_cli.merge import writing
-from lora_cli.merge.checkpoint import INDEX, SINGLE, TORCH_NAMES, Checkpoint, open_checkpoint
+from lora_cli.merge.checkpoint import TORCH_NAMES, Checkpoint, open_checkpoint
 from lora_cli.merge.writing import NewTensor, Rows, lay_out, write_layout
 
 CODES = [code for code in TORCH_NAMES if code not in ("C64", "U16", "U32", "U64")]

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_cli.errors import ExportError
-from lora_cli.merge.adapter_config import read_json
+from lora_cli.facts.weight_files import weight_files
 from lora_cli.words import counted, reason_of
 
 if TYPE_CHECKING:
     import torch
 
 CONFIG = "config.json"
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -106,17 +104,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 def _files_by_tensor(folder: Path) -> dict[str, Path]:
     from safetensors import SafetensorError, safe_open
 
-    names = {SINGLE}
-    if (folder / INDEX).is_file():
-        names = set(read_json(folder / INDEX).get("weight_map", {}).values())
     found: dict[str, Path] = {}
-    for name in sorted(names):
+    for file in weight_files(folder):
         try:
-            with safe_open(folder / name, framework="pt") as shard:
-                found |= dict.fromkeys(shard.keys(), folder / name)
+            with safe_open(file, framework="pt") as shard:
+                found |= dict.fromkeys(shard.keys(), file)
         except (OSError, SafetensorError) as error:
             hint = "only safetensors weights are exported"
-            raise ExportError(f"cannot be read: {error}", str(folder / name), hint) from error
+            raise ExportError(f"cannot be read: {error}", str(file), hint) from error
     return found
 
 
