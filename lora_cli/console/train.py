@@ -30,6 +30,7 @@ from lora_cli.events import (
     StepDone,
     StoppedEarly,
 )
+from lora_cli.plan.run_plan import RunPlan
 from lora_cli.recipe.load import LoadedRecipe
 from lora_cli.words import counted, figure, figure_value
 
@@ -49,6 +50,7 @@ def train(loaded: LoadedRecipe, *, resume: bool, overwrite: bool) -> RunResult:
     with TrainingView(console) as view:
         result = run(plan, view, resume=resume, overwrite=overwrite)
     show_result(result, console)
+    show_prediction(plan, result, console)
     return result
 
 
@@ -176,6 +178,32 @@ def show_result(result: RunResult, console: Console) -> None:
         console.print(f"base      {result.base} (the adapter belongs to it)", soft_wrap=True)
     console.print(f"report    {result.run_dir}/report.html", soft_wrap=True)
     console.print(f"digest    {result.digest}", soft_wrap=True)
+
+
+def show_prediction(plan: RunPlan, result: RunResult, console: Console) -> None:
+    """Print the peak of memory that a simulation predicts beside the one that was measured."""
+    from lora_cli.memory.batch_shape import BatchShape
+    from lora_cli.memory.beside import compare_peaks
+
+    if result.largest_batch is None:
+        return
+    compared = compare_peaks(
+        plan,
+        peak=result.peak_memory_bytes,
+        before=result.memory_before_bytes,
+        largest=BatchShape(**result.largest_batch),
+    )
+    measured = gigabytes(compared.measured)
+    if plan.device.type == "cpu":
+        before = gigabytes(result.memory_before_bytes)
+        measured = f"the process grew by {measured} from the {before} it took before the model"
+    else:
+        measured = f"{measured} allocated on the GPU"
+    if compared.predicted is None:
+        predicted = f"not predicted: {compared.why_not}"
+    else:
+        predicted = f"{gigabytes(compared.predicted)} predicted for the model and its steps"
+    console.print(f"memory    {predicted}; {measured}", soft_wrap=True)
 
 
 def _figures(result: RunResult) -> list[str]:

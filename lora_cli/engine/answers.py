@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from lora_cli.data.expected import expected_answer, without_thoughts
 from lora_cli.data.rows import Row, Rows
-from lora_cli.engine.evaluate import evaluating
 from lora_cli.events import AnswersDone, Report
 from lora_cli.facts.tokenizer import padding_id
 from lora_cli.files import write_text
 from lora_cli.plan.run_plan import AnswersPlan
+from lora_cli.step.evaluating import evaluating
 from lora_cli.tasks.answers import score_answers
 
 if TYPE_CHECKING:

@@ -49,6 +49,10 @@ class RunResult:
     per_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """The same for each label."""
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    memory_before_bytes: int = 0
+    """What `peak_memory_bytes` had come to before the model was loaded."""
+    largest_batch: dict[str, Any] | None = None
+    """The fields of the largest micro batch's `BatchShape`, since the run began or was resumed."""
     base: str | None = None
     """The quantized base that the adapter belongs to, where nobody else has it."""
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from lora_cli.engine.progress import Progress
-from lora_cli.engine.update import Trainables
 from lora_cli.errors import RunError
 from lora_cli.files import new_folder, sha256_of_file, write_text
+from lora_cli.step.update import Trainables
 
 MANIFEST = "manifest.json"
 ADAPTER = "adapter.safetensors"

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from lora_cli.data.rows import Rows
 from lora_cli.engine.runtime import Runtime
+from lora_cli.step.evaluating import evaluating
 from lora_cli.tasks.task import Measured, Task, Totals
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Turn dropout and gradients off, and put the model back as it was."""
-    import torch
-
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def evaluate(

@@ -107,6 +107,8 @@ def _result(training: Training, scores: Scores) -> RunResult:
         tokens=progress.tokens,
         seconds=progress.seconds,
         peak_memory_bytes=progress.peak_memory_bytes,
+        memory_before_bytes=training.memory_before,
+        largest_batch=training.largest.fields() if training.largest else None,
         best_step=progress.best_step or None,
         best_evaluation_loss=progress.best_loss,
         figures=best.figures,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lora_cli.engine.evaluate import evaluating
 from lora_cli.errors import RunError
+from lora_cli.step.evaluating import evaluating
 
 if TYPE_CHECKING:
     import torch

@@ -10,10 +10,10 @@ from typing import Any
 from lora_cli.data.encoding.encoder import Encoder
 from lora_cli.data.encoding.tokenized_row import TokenizedRow
 from lora_cli.data.rows import Rows
-from lora_cli.engine.evaluate import evaluating
 from lora_cli.errors import RunError
 from lora_cli.formats import Conversation, Example, Pair, RowProblemError
 from lora_cli.plan.run_plan import AnswersPlan
+from lora_cli.step.evaluating import evaluating
 from lora_cli.tasks.causal_lm import collate, log_likelihoods
 from lora_cli.tasks.label_words import likelihood_figures
 

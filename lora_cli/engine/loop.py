@@ -12,11 +12,9 @@ from lora_cli.data.load import Dataset
 from lora_cli.engine.checkpoint import State, prune_checkpoints, save_checkpoint
 from lora_cli.engine.earlier_run import drop_earlier_run
 from lora_cli.engine.evaluate import evaluate
-from lora_cli.engine.guards import check_evaluation_loss
 from lora_cli.engine.run_directory import CHECKPOINTS
 from lora_cli.engine.runtime import Runtime
 from lora_cli.engine.signals import interrupted, signals_noted
-from lora_cli.engine.update import StepBatches, Trainables, update
 from lora_cli.errors import Where
 from lora_cli.events import (
     CheckpointSaved,
@@ -26,8 +24,11 @@ from lora_cli.events import (
     StepDone,
     StoppedEarly,
 )
+from lora_cli.memory.batch_shape import BatchShape, shape_of
 from lora_cli.plan.batches import order_of_plan
 from lora_cli.plan.run_plan import RunPlan
+from lora_cli.step.guards import check_evaluation_loss
+from lora_cli.step.update import StepBatches, Trainables, update
 from lora_cli.tasks.causal_lm import collate_packed
 
 
@@ -42,11 +43,14 @@ class Training:
     padding_id: int
     state: State
     report: Report
+    memory_before: int = 0
+    """The peak of memory before the model was loaded."""
 
     def __post_init__(self) -> None:
         self.order = order_of_plan(self.plan, self.dataset.train)
         self.checkpoints = Path(self.plan.run_dir) / CHECKPOINTS
         self.ranks = self._ranks_now() if self.state.progress.step else {}
+        self.largest: BatchShape | None = None
 
     def train(self) -> None:
         """Train to the last step, or to an early stop.
@@ -132,7 +136,18 @@ class Training:
 
     def _micro_batches(self, step: int) -> list[Any]:
         mine = self.order.step(step, self.runtime.rank)
+        for indices in mine.micro_batches:
+            self._note_shape(indices)
         return [self._batch(indices) for indices in mine.micro_batches]
+
+    def _note_shape(self, indices: tuple[int, ...]) -> None:
+        """Keep the shape of the largest micro batch: what the peak of memory goes by."""
+        packed = self.plan.schedule.batching == "packed"
+        lengths = self.dataset.train.lengths[list(indices)]
+        size = int(lengths.sum() if packed else len(lengths) * lengths.max())
+        if self.largest is None or size > self.largest.size:
+            rows = [self.dataset.train[index].tokens for index in indices]
+            self.largest = shape_of(rows, packed=packed)
 
     def _apart(self, rows: list[int]) -> Iterator[tuple[Where, Any]]:
         """Give each row's place, and the row as a batch of its own."""

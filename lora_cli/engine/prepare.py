@@ -13,19 +13,18 @@ from lora_cli.data.encoding.encoders import encoder_for
 from lora_cli.data.load import Dataset, RowSource, load_dataset
 from lora_cli.engine.isolation import check_isolation
 from lora_cli.engine.runtime import Runtime
-from lora_cli.engine.update import Trainables
 from lora_cli.errors import RunError
 from lora_cli.events import Notice, Report, unheard
 from lora_cli.facts.cache import cached_sha256
 from lora_cli.facts.tokenizer import chat_template_sha256, load_tokenizer, tokenizer_sha256
-from lora_cli.model.adapter import enable_gradient_checkpointing
 from lora_cli.model.base import BaseOptions
 from lora_cli.model.build import AdapterOrder, BuiltModel, build_model
 from lora_cli.model.evidence import Calibration
-from lora_cli.model.packed_attention import attend_by_document
 from lora_cli.model.weights import fetch_weights
 from lora_cli.plan.run_plan import FilePlan, RunPlan, SourcePlan
 from lora_cli.plan.task_part import config_changes
+from lora_cli.step.ready import make_ready
+from lora_cli.step.update import Trainables
 from lora_cli.tasks.task import Task
 
 
@@ -132,10 +131,14 @@ def build_trainables(
 
     built = _model(plan, weights, runtime, report, calibration=calibration, starts=starts)
     model = built.adapter.model
-    if plan.schedule.gradient_checkpointing:
-        enable_gradient_checkpointing(model)
-    if plan.schedule.batching == "packed":
-        attend_by_document(model, plan.model.attention)
+    packed = plan.schedule.batching == "packed"
+    make_ready(
+        model,
+        gradient_checkpointing=plan.schedule.gradient_checkpointing,
+        packed=packed,
+        attention=plan.model.attention,
+    )
+    if packed:
         check_isolation(model, dtype=plan.model.dtype, device=runtime.device)
     parameters = dict(model.named_parameters())
     optimizer = plan.optimizer.build(parameters, plan.schedule.learning_rate)

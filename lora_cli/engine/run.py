@@ -51,6 +51,7 @@ def run(
         dataset = planned_dataset(plan, tokenizer, report)
 
         report(Stage("loading the base model"))
+        memory_before = runtime.memory_bytes()
         weights = planned_weights(plan)
         padding = plan.model.padding_token
         calibration = planned_calibration(plan, dataset, runtime, padding_id=padding)
@@ -73,7 +74,9 @@ def run(
             metrics.write(event)
             report(event)
 
-        training = Training(plan, dataset, trained, runtime, padding, state, report_and_record)
+        training = Training(
+            plan, dataset, trained, runtime, padding, state, report_and_record, memory_before
+        )
         report(RunStarted(plan.schedule.steps, state.progress.step + 1))
         training.train()
         with signals_raised(state.progress.step):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from rich.console import Console
 
-from lora_cli.console.train import PLAIN_LINES, TrainingView, show_result
+from lora_cli.console.train import PLAIN_LINES, TrainingView, show_prediction, show_result
 from lora_cli.engine.artifacts import RunResult
 from lora_cli.events import (
     AnswersDone,
@@ -19,6 +23,8 @@ from lora_cli.events import (
     StepDone,
     StoppedEarly,
 )
+from lora_cli.memory.batch_shape import BatchShape
+from lora_cli.memory.beside import Comparison
 
 
 def step(number: int) -> StepDone:
@@ -43,7 +49,7 @@ def plain(*events: object) -> str:
     text = io.StringIO()
     with TrainingView(Console(file=text, highlight=False)) as view:
         for event in events:
-            view(event)  # type: ignore[arg-type]
+            view(event)
     return text.getvalue()
 
 
@@ -146,3 +152,31 @@ def test_the_result_compares_base_and_adapter() -> None:
     assert "98.8%" in output
     assert "500 tokens/s" in output
     assert "the adapter is that of step 8" in output
+
+
+@pytest.mark.parametrize(
+    ("device", "predicted", "expected"),
+    [
+        ("cpu", 1_200_000_000, "memory    1.2 GB predicted for the model and its steps; "),
+        ("cpu", 1_200_000_000, "the process grew by 1.3 GB from the 700 MB it took before"),
+        ("cuda", 1_200_000_000, "1.3 GB allocated on the GPU"),
+        ("cpu", None, "memory    not predicted: no such kernel; the process grew by 1.3 GB"),
+    ],
+)
+def test_the_predicted_peak_stands_beside_the_measured_one(
+    device: str, predicted: int | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare(plan: Any, **measured: Any) -> Comparison:
+        assert measured["largest"] == BatchShape(4, 100, documents=[60, 40])
+        return Comparison(1_300_000_000, predicted, "no such kernel")
+
+    monkeypatch.setattr("lora_cli.memory.beside.compare_peaks", compare)
+    result: Any = SimpleNamespace(
+        peak_memory_bytes=2_000_000_000,
+        memory_before_bytes=700_000_000,
+        largest_batch=asdict(BatchShape(4, 100, documents=[60, 40])),
+    )
+    text = io.StringIO()
+    plan: Any = SimpleNamespace(device=SimpleNamespace(type=device))
+    show_prediction(plan, result, Console(file=text, highlight=False, width=200))
+    assert expected in text.getvalue()

@@ -25,9 +25,9 @@ from lora_cli.engine.checkpoint import (
     save_checkpoint,
 )
 from lora_cli.engine.progress import Progress
-from lora_cli.engine.update import Trainables
 from lora_cli.errors import RunError
 from lora_cli.model.adapter import AttachedAdapter
+from lora_cli.step.update import Trainables
 from lora_cli.tasks.causal_lm import CausalLm
 from tests.helpers.runs import PLAIN_PEFT
 

@@ -16,12 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lora_cli.engine import run as module
 from lora_cli.engine.artifacts import RunResult
-from lora_cli.engine.update import Trainables
 from lora_cli.events import Event, RunStarted, StepDone
 from lora_cli.merge.merge import merge_adapter
 from lora_cli.merge.prepare import MergeOptions
 from lora_cli.plan.run_plan import RunPlan
 from lora_cli.quantization.bitsandbytes import FourBit
+from lora_cli.step.update import Trainables
 from lora_cli.tasks.causal_lm import Batch
 from tests.helpers.adapters import logits
 from tests.helpers.families import mean_loss

@@ -13,9 +13,10 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from lora_cli.data.load import Row
-from lora_cli.engine.evaluate import evaluate, evaluating
+from lora_cli.engine.evaluate import evaluate
 from lora_cli.engine.prepare import planned_dataset, planned_tokenizer
 from lora_cli.engine.runtime import Runtime
+from lora_cli.step.evaluating import evaluating
 from lora_cli.tasks.causal_lm import CausalLm
 from tests.helpers.runs import plan_of, write_recipe
 

@@ -16,15 +16,15 @@ from torch import nn
 
 from lora_cli import cli
 from lora_cli.engine.checkpoint import newest_checkpoint
-from lora_cli.engine.guards import (
+from lora_cli.engine.run import run
+from lora_cli.errors import GuardTrippedError
+from lora_cli.events import Event, StepDone
+from lora_cli.step.guards import (
     check_evaluation_loss,
     check_gradient_norm,
     check_gradients_reach,
     check_loss,
 )
-from lora_cli.engine.run import run
-from lora_cli.errors import GuardTrippedError
-from lora_cli.events import Event, StepDone
 from lora_cli.tasks.causal_lm import CausalLm, Scored
 from lora_cli.tasks.task import Measured
 from tests.helpers.runs import metrics_of, plan_of, train, write_recipe

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from lora_cli.engine import run as module
-from lora_cli.engine.update import Trainables
 from lora_cli.errors import InterruptedRunError
 from lora_cli.plan.run_plan import RunPlan
+from lora_cli.step.update import Trainables
 from tests.helpers.runs import PLAIN_PEFT, losses_of, metrics_of, plan_of, stop_at, train
 from tests.helpers.runs import write_recipe as recipe
 

@@ -21,11 +21,11 @@ from lora_cli.engine.prepare import (
     planned_weights,
 )
 from lora_cli.engine.runtime import Runtime
-from lora_cli.engine.update import Trainables
 from lora_cli.errors import RunError
 from lora_cli.events import Event, Notice
 from lora_cli.facts.tokenizer import padding_id
 from lora_cli.plan.run_plan import RunPlan
+from lora_cli.step.update import Trainables
 from tests.helpers.runs import plan_of, write_recipe
 from tests.helpers.tiny_models import (
     chat_row,

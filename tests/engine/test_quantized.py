@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from lora_cli.engine import run as module
 from lora_cli.engine.progress import Progress
-from lora_cli.engine.update import Trainables
 from lora_cli.events import Event, StepDone
 from lora_cli.quantization.bitsandbytes import FourBit
+from lora_cli.step.update import Trainables
 from tests.helpers import tiny_models
 from tests.helpers.runs import losses_of, metrics_of, plan_of, train, write_recipe
 

@@ -5,18 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from lora_cli.engine.first_loss import first_loss_error
-from lora_cli.engine.guards import check_gradient_norm, check_gradients_reach, check_loss
-from lora_cli.engine.runtime import Runtime
 from lora_cli.errors import Where
 from lora_cli.model.adapter import AttachedAdapter
 from lora_cli.step.backward import accumulate_gradients, clip_gradients
+from lora_cli.step.first_loss import first_loss_error
+from lora_cli.step.guards import check_gradient_norm, check_gradients_reach, check_loss
 from lora_cli.tasks.task import Task
 
 if TYPE_CHECKING:
     import torch
+
+
+class Processes(Protocol):
+    """The processes that train together, seen from one of them."""
+
+    @property
+    def device(self) -> torch.device:
+        """Return this process's device."""
+
+    @property
+    def processes(self) -> int:
+        """Return how many there are."""
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the loss's gradients to the parameters."""
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """Return the sum of a tensor over all of them."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +68,7 @@ class StepBatches:
 
 
 def update(
-    trained: Trainables, runtime: Runtime, batches: StepBatches, *, max_gradient_norm: float
+    trained: Trainables, runtime: Processes, batches: StepBatches, *, max_gradient_norm: float
 ) -> tuple[float, float]:
     """Do one optimizer step; return its mean loss and the gradient's norm before clipping.
 
@@ -79,7 +96,7 @@ def _overflowed(trained: Trainables, norm: float) -> bool:
 
 
 def _gradients(
-    trained: Trainables, runtime: Runtime, batches: StepBatches, max_gradient_norm: float
+    trained: Trainables, runtime: Processes, batches: StepBatches, max_gradient_norm: float
 ) -> tuple[float, float]:
     """Leave the step's clipped gradients on the parameters; return (mean loss, norm before)."""
     loss = _accumulate(trained, runtime, batches)
@@ -92,7 +109,7 @@ def _gradients(
     return loss, float(clip_gradients(trained.parameters(), max_gradient_norm))
 
 
-def _accumulate(trained: Trainables, runtime: Runtime, batches: StepBatches) -> float:
+def _accumulate(trained: Trainables, runtime: Processes, batches: StepBatches) -> float:
     """Add up the gradients of the mean loss over all labels; return that loss."""
     import torch
 

@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn import functional
 
 from lora_cli.adapters.lora import Lora
-from lora_cli.engine import update as module
 from lora_cli.engine.runtime import Runtime
-from lora_cli.engine.update import StepBatches, Trainables, update
 from lora_cli.errors import GuardTrippedError
 from lora_cli.model.adapter import AttachedAdapter
+from lora_cli.step import update as module
+from lora_cli.step.update import StepBatches, Trainables, update
 from lora_cli.tasks.causal_lm import Batch, CausalLm, Scored, collate
 
 CPU = torch.device("cpu")

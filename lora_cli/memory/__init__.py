@@ -1,0 +1,1 @@
+"""What a plan's step needs of memory, told before any weight is read."""

@@ -1,0 +1,68 @@
+"""simulate(plan, batches) → Trace: steps of a plan without weights, on the meta device.
+
+What runs is what trains: the installed transformers, peft and bitsandbytes, the plan's task and
+optimizer, and `step.update`. Only the processes, of which there is one, are stood in for.
+
+Left out: the base while it is read, the start of an adapter that is computed, and generated
+answers. Values of the weights are not known: no input of an int8 base is an outlier, and a router
+sends equally many tokens to each expert. Of a paged optimizer, the state of tensors with 100,000
+numbers or more is in pages that torch does not allocate: it is not in the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lora_cli.errors import LoraCliError
+from lora_cli.memory.batch_shape import BatchShape, longest_batch
+from lora_cli.memory.steps import per_step, run_steps, twice
+from lora_cli.memory.trace import Trace
+from lora_cli.plan.run_plan import RunPlan
+from lora_cli.words import reason_of
+
+__all__ = ["BatchShape", "CannotSimulate", "per_step", "simulate", "twice"]
+
+
+class CannotSimulate(LoraCliError):  # noqa: N818  # what cannot be done, not what is wrong
+    """The installed code does not run on the meta device, for the reason that is its message."""
+
+
+def simulate(plan: RunPlan, batches: Sequence[BatchShape] = ()) -> Trace:
+    """Return what a device of the plan's type allocates: the model, steps, and an evaluation batch.
+
+    `batches` are micro batches in the order of training; a step takes as many as `per_step` says.
+    By default, two steps of the longest batch.
+
+    Raises:
+        CannotSimulate: the installed code does not run on the meta device.
+    """
+    shapes = batches or twice(plan, longest_batch(plan))
+    try:
+        return _trace(plan, shapes)
+    except CannotSimulate:
+        raise
+    except Exception as error:  # other people's code breaks without weights in any way
+        raise CannotSimulate(reason_of(error)) from error
+
+
+def _trace(plan: RunPlan, shapes: Sequence[BatchShape]) -> Trace:
+    from lora_cli.memory.kernels import kernels_of
+    from lora_cli.memory.meta_model import build_on_meta
+    from lora_cli.memory.mode import SimulatedDevice
+    from lora_cli.memory.places import Places
+    from lora_cli.memory.quantized_kernels import bitsandbytes_kernels
+    from lora_cli.memory.tracker import Storages
+
+    if plan.quantization.method != "none" or plan.optimizer.package == "bitsandbytes":
+        import bitsandbytes  # noqa: F401  # its kernels are put in place where it is imported
+    storages = Storages()
+    with kernels_of(plan.device.type):
+        built = build_on_meta(plan)
+        for name, category, tensor in built.tensors(plan.model.heads):
+            storages.note(tensor, category, name)
+        places = Places(built.module_names(), plan.model.heads)
+        kernels = bitsandbytes_kernels(plan.device.type)
+        on_cpu = plan.device.type == "cpu"
+        with places.followed(), SimulatedDevice(storages, places, kernels, on_cpu=on_cpu):
+            run_steps(plan, shapes, built.adapter, storages)
+        return storages.trace()
