@@ -14,7 +14,17 @@ import typer
 from typer.core import TyperGroup
 
 from lora_cli import __version__
-from lora_cli.commands import export, extract, merge, plan, preview, push, schema, train
+from lora_cli.commands import (
+    export,
+    extract,
+    inspect_targets,
+    merge,
+    plan,
+    preview,
+    push,
+    schema,
+    train,
+)
 from lora_cli.errors import InterruptedRunError, LoraCliError, RunError
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -45,6 +55,7 @@ app = typer.Typer(
 app.command("train")(train.command)
 app.command("plan")(plan.command)
 app.command("preview")(preview.command)
+app.command("inspect-targets")(inspect_targets.command)
 app.command("merge")(merge.command)
 app.command("export")(export.command)
 app.command("extract")(extract.command)

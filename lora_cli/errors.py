@@ -84,6 +84,13 @@ class PlanError(LoraCliError):
     title = "the recipe cannot be planned"
 
 
+class InspectError(LoraCliError):
+    """A model, or the modules named in it, cannot be inspected."""
+
+    exit_code = 2
+    title = "the model cannot be inspected"
+
+
 class MissingDependencyError(LoraCliError):
     """A package that the recipe asks for is not installed; the hint holds the command."""
 

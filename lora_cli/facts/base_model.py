@@ -52,10 +52,11 @@ class BaseModelFacts:
     layers: int
     hidden_size: int
     key_value_size: int
-    """Size of all keys of one token in one layer."""
+    """Size of all keys of one token in one layer; 0 without attention."""
     tied_embeddings: bool
     embedding: LinearFacts
-    """Of tokens; seen as a product with one-hot rows: in is the vocabulary, out a vector."""
+    """Of tokens; seen as a product with one-hot rows: in is the vocabulary, out a vector. Without
+    a name, and of no size, in a model that reads no tokens."""
     output_head: LinearFacts | None
     """Where embeddings are tied, its weight is the embedding's."""
     linears: tuple[LinearFacts, ...]
@@ -100,24 +101,30 @@ def probe_base_model(
     """
     task = task or CausalLm()
     model = model_on_meta(source.folder, task, trust_remote_code=trust_remote_code)
+    return facts_of(model, source, task)
+
+
+def facts_of(model: Any, source: ModelSource, task: TaskSpec) -> BaseModelFacts:
+    """Return the facts of a model on the meta device that was built for a task."""
     new = new_heads(model, task, stored_names(source) if task.has_new_head else ())
     linears, others = _modules(model, new)
     bare = bare_parameters(model)
     last_names = {linear.name.rpartition(".")[2] for linear in linears} if bare else ()
     text_config = model.config.get_text_config()
+    embedding = _embedding(model)
     return BaseModelFacts(
         source=source,
         architecture=type(model).__name__,
         model_type=model.config.model_type,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        vocabulary=model.get_input_embeddings().weight.shape[0],
-        padding_token=getattr(model.get_input_embeddings(), "padding_idx", None),
+        vocabulary=embedding.in_features,
+        padding_token=getattr(_input_embeddings(model), "padding_idx", None),
         context_length=_context_length(model, text_config),
-        layers=text_config.num_hidden_layers,
-        hidden_size=text_config.hidden_size,
+        layers=_layers(text_config),
+        hidden_size=_hidden_size(text_config),
         key_value_size=_key_value_size(text_config),
         tied_embeddings=_is_tied(model),
-        embedding=_embedding(model),
+        embedding=embedding,
         output_head=_output_head(model),
         linears=linears,
         heads=heads_of(model, new),
@@ -172,15 +179,47 @@ def heads_of(model: Any, new: Collection[str] = ()) -> tuple[str, ...]:
     )
 
 
+def _input_embeddings(model: Any) -> Any:
+    """Return the embedding of tokens; None in a model that reads images or sounds alone."""
+    try:
+        embedding = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return None
+    weight = getattr(embedding, "weight", None)
+    return embedding if weight is not None and weight.ndim == 2 else None
+
+
+def _layers(config: Any) -> int:
+    """Return how many layers there are; 0 where the config counts none, or several kinds."""
+    return _number(config, "num_hidden_layers")
+
+
+def _hidden_size(config: Any) -> int:
+    """Return the size of a token's vector between layers; 0 where it is not the same for all."""
+    return _number(config, "hidden_size")
+
+
+def _number(config: Any, name: str) -> int:
+    """Return a number of the config; 0 where it has none, or another one for each layer."""
+    try:
+        value = getattr(config, name, None)
+    except Exception:  # noqa: BLE001  # transformers refuses to name one of several, its own way
+        return 0
+    return value if isinstance(value, int) else 0
+
+
 def _embedding(model: Any) -> LinearFacts:
-    embedding = model.get_input_embeddings()
+    embedding = _input_embeddings(model)
+    if embedding is None:
+        return LinearFacts("", 0, 0)
     vocabulary, size = embedding.weight.shape
     return LinearFacts(_name_of(model, embedding), vocabulary, size)
 
 
 def _output_head(model: Any) -> LinearFacts | None:
     head = model.get_output_embeddings()
-    if head is None:
+    weight = getattr(head, "weight", None)  # a model of several codebooks has a list of heads
+    if weight is None or weight.ndim != 2:
         return None
     vocabulary, size = head.weight.shape
     return LinearFacts(_name_of(model, head), size, vocabulary)
@@ -216,15 +255,18 @@ def _context_length(model: Any, config: Any) -> int | None:
 
 
 def _key_value_size(config: Any) -> int:
-    heads = config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return int(size * (getattr(config, "num_key_value_heads", None) or heads))
+    heads = _number(config, "num_attention_heads")
+    if not heads:
+        return 0  # a model without attention keeps no keys
+    size = _number(config, "head_dim") or _hidden_size(config) // heads
+    return size * (_number(config, "num_key_value_heads") or heads)
 
 
 def _is_tied(model: Any) -> bool:
     """Return whether the output head is the embedding, as built and not as the config says."""
-    head = model.get_output_embeddings()
-    return head is not None and head.weight is model.get_input_embeddings().weight
+    head, embedding = model.get_output_embeddings(), _input_embeddings(model)
+    weight = getattr(head, "weight", None)
+    return embedding is not None and weight is embedding.weight
 
 
 def _shapes(model: Any, new: Collection[str]) -> dict[str, tuple[int, ...]]:

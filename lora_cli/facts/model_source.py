@@ -53,14 +53,19 @@ class ModelSource:
     """How a hub revision became its commit."""
 
 
-def find_model(name: str, *, revision: str | None, base_dir: Path) -> ModelSource:
+def find_model(
+    name: str, *, revision: str | None, base_dir: Path, fingerprint: bool = True
+) -> ModelSource:
     """Return where the model is; local names are relative to `base_dir`.
+
+    Without a `fingerprint` it is found at once, however large: it then has none, or one that rests
+    on samples of its file.
 
     Raises:
         PlanError: there is no such model, or the hub cannot be reached.
     """
     try:
-        return _find(name, revision or "main", base_dir)
+        return _find(name, revision or "main", base_dir, fingerprint)
     except PlanError as error:
         problems = with_name_from_here(error.problems, name, base_dir)
         raise PlanError.from_problems(problems) from error
@@ -70,15 +75,15 @@ def find_model(name: str, *, revision: str | None, base_dir: Path) -> ModelSourc
         raise PlanError(f"the model `{name[:200]}` cannot be opened: {reason}") from error
 
 
-def _find(name: str, revision: str, base_dir: Path) -> ModelSource:
+def _find(name: str, revision: str, base_dir: Path, whole: bool) -> ModelSource:
     if name.startswith(PACKAGE_PREFIX):
         inside = _inside_package(name)
-        return _folder(inside, name) if inside.is_dir() else _gguf(inside, name)
+        return _folder(inside, name, whole) if inside.is_dir() else _gguf(inside, name, whole)
     path = (base_dir / Path(name).expanduser()).resolve()
     if name.endswith(".gguf"):
-        return _gguf(path, name)
+        return _gguf(path, name, whole)
     if path.is_dir():
-        return _folder(path, name)
+        return _folder(path, name, whole)
     if name.startswith((".", "/", "~")) or name.count("/") != 1 or ":" in name or path.is_file():
         raise _absent(name, path)
     return _hub(name, revision, path)
@@ -105,10 +110,10 @@ def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def _gguf(path: Path, name: str) -> ModelSource:
+def _gguf(path: Path, name: str, whole: bool) -> ModelSource:
     if not path.is_file():
         raise _absent(name, path)
-    digest = cached_sha256(path)
+    digest = cached_sha256(path) if whole else _digest_of(path).replace(":", "-")
     folder = describe_gguf(path, digest)
     return ModelSource("gguf", folder, f"gguf:sha256:{digest}", "gguf", gguf=path)
 
@@ -134,13 +139,14 @@ def _inside_package(name: str) -> Path:
     return path
 
 
-def _folder(path: Path, name: str) -> ModelSource:
+def _folder(path: Path, name: str, whole: bool) -> ModelSource:
     if not (path / "config.json").is_file():
         ggufs = sorted(entry.name for entry in path.glob("*.gguf"))
         hint = f"name the file: {name}/{ggufs[0]}" if ggufs else "a model folder has a config.json"
         raise PlanError(f"`{name}` is a folder without config.json", hint=hint)
     weights = weights_kind(entry.name for entry in path.iterdir())
-    return ModelSource("folder", path, f"folder:sha256:{fingerprint_folder(path)}", weights)
+    fingerprint = f"folder:sha256:{fingerprint_folder(path)}" if whole else ""
+    return ModelSource("folder", path, fingerprint, weights)
 
 
 def fingerprint_folder(folder: Path) -> str:

@@ -11,6 +11,14 @@ from lora_cli.tasks.task import Task
 from lora_cli.words import reason_of
 
 _CONFIG_HINT = "mend its config.json or fetch it again; a newer model needs a newer transformers"
+_ANY_CLASSES = (
+    "AutoModelForImageTextToText",
+    "AutoModelForSpeechSeq2Seq",
+    "AutoModelForMaskedLM",
+    "AutoModelForCausalLM",
+    "AutoModelForImageClassification",
+    "AutoModelForAudioClassification",
+)
 _DECODER_HINT = "name a decoder model, such as a Llama or Qwen"
 
 
@@ -20,15 +28,53 @@ def model_on_meta(folder: Path, task: TaskSpec, *, trust_remote_code: bool) -> A
     Raises:
         PlanError: the config is broken, or transformers knows no such model for the task.
     """
-    config = _load_config(folder, task, trust_remote_code)
+    config = _load_config(folder, task.config_changes(), trust_remote_code)
     _check_task(config, task)
-    return _build(config, task, trust_remote_code)
+    return _build(config, task.auto_class, trust_remote_code)
 
 
-def _load_config(folder: Path, task: TaskSpec, trust_remote_code: bool) -> Any:
+def fitting_tasks(folder: Path, *, trust_remote_code: bool) -> tuple[str, ...]:
+    """Return the tasks that the model in `folder` can be trained for, those that write text first.
+
+    Raises:
+        PlanError: the config is broken, or transformers knows no such model.
+    """
+    config = _load_config(folder, {}, trust_remote_code)
+    fitting = [task for task in TASKS.values() if _fits(config, task)]
+    return tuple(task.names()[0] for task in sorted(fitting, key=lambda task: not task.generates))
+
+
+def any_model_on_meta(folder: Path, *, trust_remote_code: bool) -> Any:
+    """Return the model that the config in `folder` names, whatever it is for.
+
+    Raises:
+        PlanError: the config is broken, or transformers knows no such model.
+    """
+    config = _load_config(folder, {}, trust_remote_code)
+    return _build(config, _class_for(config), trust_remote_code)
+
+
+def _class_for(config: Any) -> str:
+    """Return the class that builds the model its config names, or else the most telling one."""
+    import transformers
+
+    named = [
+        name
+        for name in _classes(config)
+        if getattr(getattr(transformers, name, None), "config_class", None) is type(config)
+    ]
+    own_code = getattr(config, "auto_map", None) or {}
+    fitting = [
+        name
+        for name in _ANY_CLASSES
+        if name in own_code or type(config) in getattr(transformers, name)._model_mapping  # noqa: SLF001  # no public way
+    ]
+    return (*named, *fitting, "AutoModel")[0]
+
+
+def _load_config(folder: Path, changes: dict[str, Any], trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
-    changes = task.config_changes()
     try:
         return AutoConfig.from_pretrained(
             str(folder), trust_remote_code=trust_remote_code, **changes
@@ -107,13 +153,15 @@ def _classes(config: Any) -> list[str]:
     return classes if isinstance(classes, list) else []
 
 
-def _build(config: Any, task: TaskSpec, trust_remote_code: bool) -> Any:
+def _build(config: Any, class_name: str, trust_remote_code: bool) -> Any:
     import torch
     import transformers
 
-    loader = getattr(transformers, task.auto_class)
+    loader = getattr(transformers, class_name)
     try:
         with torch.device("meta"):
+            if not class_name.startswith("Auto"):
+                return loader._from_config(config)  # noqa: SLF001  # what the Auto classes call
             return loader.from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # a config is anyone's JSON, and breaks the model in any way
         folder, reason = config.name_or_path, reason_of(error)

@@ -15,6 +15,7 @@ from lora_cli.plan.run_plan import AdapterPlan, Attention, DType, ModelPlan
 from lora_cli.quantization import QuantizationSpec
 from lora_cli.quantization.bitsandbytes import FourBit
 from lora_cli.quantization.none import Unquantized
+from lora_cli.targets.match import adapter_setting as setting_of
 
 SHORT_ROW_TOKENS = 512
 """Up to here eager attention is the faster one on a CPU: 3.4 s against 4.6 s for a step of 1,200
@@ -145,16 +146,7 @@ def _frozen(spec: AdapterSpec, setting: Setting, optimizer: OptimizerSpec) -> in
 
 def adapter_setting(inputs: Inputs, steps: int) -> Setting:
     """Return what the adapter is settled for: a run of `steps` on the recipe's base."""
-    base, matched = inputs.facts.base, inputs.facts.matched
-    return Setting(
-        modules=matched.modules,
-        feed_forward_ends=matched.feed_forward_ends,
-        layers=base.layers,
-        hidden_size=base.hidden_size,
-        key_value_size=base.key_value_size,
-        steps=steps,
-        parameters=matched.parameters,
-    )
+    return setting_of(inputs.facts.matched, inputs.facts.base, steps)
 
 
 def resolve_quantization(inputs: Inputs, dtype: DType, reasons: Reasons) -> QuantizationSpec:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lora_cli.adapters.targeted import TargetedSpec
-from lora_cli.adapters.variant import VariantSpec
+from lora_cli.adapters.variant import Setting, VariantSpec
 from lora_cli.errors import PlanError
 from lora_cli.facts.bare_parameters import ParameterFacts
 from lora_cli.facts.base_model import BaseModelFacts, LinearFacts
@@ -31,6 +31,12 @@ class Matched:
     """Tensors that are adapted by themselves."""
     saved_modules: tuple[str, ...] = ()
     """Trained as a whole; both ends of tied embeddings, or neither."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the names of all modules and tensors that are adapted."""
+        tensors = [each.name for each in self.parameters]
+        return frozenset([*(each.name for each in self.modules), *tensors])
 
     @property
     def feed_forward_ends(self) -> tuple[str, ...]:
@@ -61,6 +67,19 @@ def match_targets(spec: VariantSpec, base: BaseModelFacts, source: Source) -> Ma
         _peft_names(modules, base),
         select.kept_parameters(select.parameters(spec, base), spec, base),
         select.saved_modules(spec, base),
+    )
+
+
+def adapter_setting(matched: Matched, base: BaseModelFacts, steps: int) -> Setting:
+    """Return what an adapter of `matched` is settled for: a run of `steps` on this base."""
+    return Setting(
+        modules=matched.modules,
+        feed_forward_ends=matched.feed_forward_ends,
+        layers=base.layers,
+        hidden_size=base.hidden_size,
+        key_value_size=base.key_value_size,
+        steps=steps,
+        parameters=matched.parameters,
     )
 
 

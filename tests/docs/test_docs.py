@@ -72,7 +72,8 @@ def test_the_drawing_is_the_tree(repository: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "plan", "preview", "merge", "export", "extract", "push", "schema"]
+    "command",
+    ["train", "plan", "preview", "inspect-targets", "merge", "export", "extract", "push", "schema"],
 )
 def test_every_command_is_in_the_readme(repository: Path, command: str) -> None:
     assert f"`loracli {command}" in (repository / "README.md").read_text("utf-8")

@@ -1,0 +1,77 @@
+"""A choice of modules as the part of a recipe that says it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from lora_cli.adapters.low_rank import LowRankSpec
+from lora_cli.adapters.targeted import TargetRegex
+from lora_cli.facts.base_model import BaseModelFacts
+from lora_cli.recipe.schema import Recipe
+from lora_cli.targets.cost import Choice
+
+_SHOWN = ("variant", "rank", "target_modules")
+"""What a snippet says of an adapter, also where it is the default."""
+
+
+def snippet(recipe: Recipe, tasks: Sequence[str], choice: Choice, base: BaseModelFacts) -> str:
+    """Return `model`, `adapter` and `quantization` as YAML, to be pasted into a recipe."""
+    lines = [f"model: {_flow(recipe.model.name)}"]
+    if tasks and tasks[0] != "causal_lm":
+        lines.append(f"task: {tasks[0]}")
+    lines.append("adapter:")
+    lines += [f"  {name}: {_flow(value)}" for name, value in _fields(recipe).items()]
+    if names := taken_for_experts(choice, base):
+        lines.append("  # peft takes these names for parts of the fused experts")
+        lines.append(f"  exclude_modules: {_flow(names)}")
+    if recipe.quantization is not None:
+        lines.append(f"quantization: {recipe.quantization.method}")
+    return "\n".join(lines) + "\n"
+
+
+def taken_for_experts(choice: Choice, base: BaseModelFacts) -> list[str]:
+    """Return the last names that have to be left out, where the recipe has no exclusions yet."""
+    excluding = getattr(choice.spec, "exclude_modules", ())
+    if excluding or not isinstance(choice.spec, LowRankSpec):
+        return []
+    leaves = dict.fromkeys(each.name.rpartition(".")[2] for each in choice.matched.modules)
+    return [leaf for leaf in leaves if leaf in base.taken_for_experts]
+
+
+def _fields(recipe: Recipe) -> dict[str, Any]:
+    """Return the adapter's fields that the recipe says, and those that are always said."""
+    asked, known = recipe.adapter, type(recipe.adapter).model_fields
+    names = [name for name in _SHOWN if name in known]
+    names += [name for name in known if name in asked.model_fields_set and name not in names]
+    return {name: _plain(getattr(asked, name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, TargetRegex):
+        return {"regex": value.regex}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _flow(value: Any) -> str:
+    """Return a value as YAML reads it on one line."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_flow(key)}: {_flow(item)}' for key, item in value.items())}}}"
+    if isinstance(value, str) and not _is_bare(value):
+        # within single quotes a backslash is itself: expressions stay as they are
+        return "'" + value.replace("'", "''") + "'"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _is_bare(text: str) -> bool:
+    """Return whether YAML reads the text as itself without quotes, anywhere on a line."""
+    import yaml
+
+    plain = re.fullmatch(r"[A-Za-z_./~][\w./~-]*", text, re.ASCII) is not None
+    return plain and yaml.safe_load(text) == text
