@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from lora_cli import __version__
 from lora_cli.commands import (
+    estimate_memory,
     export,
     extract,
     inspect_targets,
@@ -56,6 +57,7 @@ app.command("train")(train.command)
 app.command("plan")(plan.command)
 app.command("preview")(preview.command)
 app.command("inspect-targets")(inspect_targets.command)
+app.command("estimate-memory")(estimate_memory.command)
 app.command("merge")(merge.command)
 app.command("export")(export.command)
 app.command("extract")(extract.command)

@@ -91,6 +91,13 @@ class InspectError(LoraCliError):
     title = "the model cannot be inspected"
 
 
+class EstimateError(LoraCliError):
+    """What is asked for cannot be estimated."""
+
+    exit_code = 2
+    title = "nothing can be estimated"
+
+
 class MissingDependencyError(LoraCliError):
     """A package that the recipe asks for is not installed; the hint holds the command."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -18,16 +19,36 @@ from lora_cli.plan.run_plan import RunPlan, SourcePlan
 from lora_cli.recipe.load import LoadedRecipe
 from lora_cli.words import counted
 
+if TYPE_CHECKING:
+    from lora_cli.memory.subject import Subject
+
 MOST_DROPPED_SHOWN = 5
 
 
 def make_and_show_plan(loaded: LoadedRecipe, *, as_json: bool) -> None:
     """Plan a recipe and print the plan: as JSON for a program, else for a person."""
-    plan = quietly_planned(loaded, Console(highlight=False))
+    quiet_libraries()
+    from lora_cli.memory.subject import Subject
+    from lora_cli.plan.make import probe_facts
+
+    with Console(highlight=False).status("planning …") as status:
+        quiet_bars()
+        facts = probe_facts(loaded, shown_in(status, "planning …"))
+        subject = Subject(loaded, facts, full_length=False)
+        plan = subject.plan
     if as_json:
         sys.stdout.write(plan.to_json())
     else:
-        show_plan(plan)
+        show_plan(plan, memory=_memory(subject))
+
+
+def _memory(subject: Subject) -> str:
+    """Return the need in closed form: it takes no time, and is no part of the plan."""
+    from lora_cli.console.estimate_text import one_line
+    from lora_cli.memory.estimate import estimate
+
+    need = one_line(estimate(subject, simulated=False))
+    return f"{need} (by arithmetic; `loracli estimate-memory` simulates a step)"
 
 
 def quietly_planned(loaded: LoadedRecipe, console: Console) -> RunPlan:
@@ -40,10 +61,10 @@ def quietly_planned(loaded: LoadedRecipe, console: Console) -> RunPlan:
         return make_plan(loaded, shown_in(status, "planning …"))
 
 
-def show_plan(plan: RunPlan) -> None:
+def show_plan(plan: RunPlan, *, memory: str = "") -> None:
     """Print the summary, every decision with its reason, and the warnings."""
     console = Console(highlight=False)
-    show_summary(plan, console)
+    show_summary(plan, console, memory=memory)
     console.print("\nevery value and where it comes from", style="bold")
     rows = [(decision.field, decision.value, decision.reason) for decision in plan.decisions]
     print_rows(console, rows, ("", "", "dim"))
@@ -55,9 +76,10 @@ def show_plan(plan: RunPlan) -> None:
     console.print(Text(f"\ndigest {plan.digest}", style="dim"), soft_wrap=True)
 
 
-def show_summary(plan: RunPlan, console: Console) -> None:
-    """Print the plan in a dozen lines."""
-    print_rows(console, _summary(plan), ("bold", ""))
+def show_summary(plan: RunPlan, console: Console, *, memory: str = "") -> None:
+    """Print the plan in a dozen lines, and the need of memory where it is known."""
+    need = [("memory", memory)] if memory else []
+    print_rows(console, [*_summary(plan), *need], ("bold", ""))
 
 
 def show_warnings(plan: RunPlan, console: Console) -> None:

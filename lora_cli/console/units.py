@@ -16,6 +16,14 @@ def gigabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
+def gibibytes(count: int) -> str:
+    """Return a number of bytes in GiB (2³⁰), or MiB below a tenth of one: as GPUs are told of."""
+    size = count / 2**30
+    if size >= 10:
+        return f"{size:.1f} GiB"
+    return f"{size:.2f} GiB" if size >= 0.1 else f"{count / 2**20:.1f} MiB"
+
+
 def duration(seconds: float) -> str:
     """Return 75 as `1:15`, 3700 as `1:01:40`."""
     minutes, rest = divmod(round(seconds), 60)

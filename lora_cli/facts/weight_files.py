@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from lora_cli.errors import PlanError, Problem, Where
 from lora_cli.facts.model_source import ModelSource
 from lora_cli.words import reason_of
 
+LONGEST_HEADER = 100 << 20
+"""What safetensors reads of one; a longer one is no header."""
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 _FETCH_HINT = "fetch the file again; a clone without Git LFS holds only pointers to the files"
@@ -46,6 +50,36 @@ def stored_names(source: ModelSource) -> frozenset[str]:
         except Exception:  # noqa: BLE001  # `check_weight_files` says what is wrong with it
             return frozenset()
     return frozenset(names)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSize:
+    """How much of a file one tensor is."""
+
+    numbers: int
+    stored_bytes: int
+
+
+def stored_sizes(source: ModelSource) -> tuple[StoredSize, ...]:
+    """Return the sizes of a model's tensors; none where its files are not there to be read."""
+    if source.weights != "safetensors":
+        return ()
+    try:
+        return tuple(size for file in weight_files(source.folder) for size in _sizes_in(file))
+    except (PlanError, OSError, ValueError, TypeError, KeyError):
+        return ()
+
+
+def _sizes_in(file: Path) -> list[StoredSize]:
+    """Return the sizes in a file's header: its length in 8 bytes, then JSON."""
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(min(length, LONGEST_HEADER)))
+    tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+    return [
+        StoredSize(math.prod(each["shape"]), each["data_offsets"][1] - each["data_offsets"][0])
+        for each in tensors
+    ]
 
 
 def weight_files(folder: Path) -> list[Path]:

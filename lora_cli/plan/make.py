@@ -71,6 +71,15 @@ def make_plan(loaded: LoadedRecipe, report: Report = unheard) -> RunPlan:
     Raises:
         PlanError: with every problem that could be found.
     """
+    return resolve_plan(loaded, probe_facts(loaded, report))
+
+
+def probe_facts(loaded: LoadedRecipe, report: Report = unheard) -> Facts:
+    """Return all that a recipe's plan is made from, but the recipe.
+
+    Raises:
+        PlanError: with every problem that could be found.
+    """
     probes, source = _Probes(), loaded.source
     at_model = source.of_value(("model", "name"))
     spec = loaded.recipe.adapter
@@ -104,7 +113,7 @@ def make_plan(loaded: LoadedRecipe, report: Report = unheard) -> RunPlan:
         raise PlanError.from_problems(_in_order(probes.problems, loaded.path))
     recipe_template = loaded.recipe.model.chat_template
     template = read_template(tokenizer, plain_headings=recipe_template in PLAIN_HEADINGS)
-    facts = Facts(
+    return Facts(
         machine=machine,
         task=task,
         base=base,
@@ -120,7 +129,6 @@ def make_plan(loaded: LoadedRecipe, report: Report = unheard) -> RunPlan:
         padding_token=padding_id(tokenizer),
         run_dir=folder,
     )
-    return resolve_plan(loaded, facts)
 
 
 def _in_order(problems: Sequence[Problem], recipe: Path) -> list[Problem]:

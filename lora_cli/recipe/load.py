@@ -33,7 +33,15 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     Raises:
         RecipeError: with every problem found, each at its `file:line:column`.
     """
-    text = read_text(path)
+    return recipe_of_text(read_text(path), path, overrides)
+
+
+def recipe_of_text(text: str, path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """Return the recipe that `text` is, as if it stood in `path`, with `overrides` applied.
+
+    Raises:
+        RecipeError: with every problem found.
+    """
     tree = read_tree(text, str(path))
     if tree.empty:
         hint = "a recipe needs at least `model`, `adapter` and `dataset`"

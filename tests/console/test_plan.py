@@ -130,3 +130,14 @@ def test_a_classifier_has_no_figures_of_text(tmp_path: Path, case: str, learnt: 
         assert piece not in "".join(told)
     fields = {decision.field for decision in plan.decisions}
     assert not {"model.stop_tokens", "dataset.supervised_tokens"} & fields
+
+
+def test_the_need_of_memory_is_a_line_and_no_part_of_the_plan(
+    recipe_file: WriteRecipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = load_recipe(recipe_file())
+    make_and_show_plan(loaded, as_json=False)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("memory")]
+    assert re.search(r"[GM]iB of [\d.]+ GiB: (fits|tight|does not fit) \(by arithmetic; ", line)
+    make_and_show_plan(loaded, as_json=True)
+    assert capsys.readouterr().out == make_plan(loaded).to_json()

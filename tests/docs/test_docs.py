@@ -73,7 +73,18 @@ def test_the_drawing_is_the_tree(repository: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "plan", "preview", "inspect-targets", "merge", "export", "extract", "push", "schema"],
+    [
+        "train",
+        "plan",
+        "inspect-targets",
+        "estimate-memory",
+        "preview",
+        "merge",
+        "export",
+        "extract",
+        "push",
+        "schema",
+    ],
 )
 def test_every_command_is_in_the_readme(repository: Path, command: str) -> None:
     assert f"`loracli {command}" in (repository / "README.md").read_text("utf-8")
