@@ -21,12 +21,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lora_cli.memory.known import UnknownValueError
-
 from lora_cli.console.quiet import quiet_bars, quiet_libraries
 from lora_cli.memory.allocator import Block, CachingAllocator, minimum_capacity
 from lora_cli.memory.devices import find_device
 from lora_cli.memory.estimate import WORKSPACE, traced
+from lora_cli.memory.known import UnknownValueError
 from lora_cli.memory.simulate import CannotSimulate
 from lora_cli.memory.subject import Subject, subject_of_settings
 from lora_cli.memory.trace import Trace
@@ -146,6 +145,7 @@ def _reserved_by_peft(subject: Subject) -> int:
 def _peft_steps(subject: Subject, lengths: list[int]) -> tuple[Trace, list[int]]:
     """Return the trace of peft's training loop, and the event at which each step begins."""
     import torch
+
     from lora_cli.memory.kernels import kernels_of
     from lora_cli.memory.meta_model import build_on_meta
     from lora_cli.memory.mode import SimulatedDevice

@@ -79,7 +79,7 @@ def _parts(estimate: Estimate) -> list[tuple[str, str, str]]:
     outside = interval(estimate.outside)
     return [
         *rows,
-        ("context" if on_gpu else "libraries", outside, bar(estimate.outside.high, scale)),
+        ("context" if on_gpu else "process", outside, bar(estimate.outside.high, scale)),
     ]
 
 

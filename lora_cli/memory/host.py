@@ -19,8 +19,8 @@ LIBRARIES = {
     "cpu": Interval(450 << 20, 900 << 20),
     "cuda": Interval(600 << 20, 3500 << 20),
 }
-"""Resident memory of a process with torch, transformers and peft imported, by device. `cpu` is
-measured (benchmarks/memory.py); `cuda`, with the driver's share, is not."""
+"""Resident memory of a process with torch, transformers and peft imported, by device: seen in runs
+on one machine for `cpu`, guessed for `cuda`, where the driver has its share."""
 COPIES_LOADING = 2
 """Of the tensor that is being loaded: as read, and converted or on its way to the device."""
 COPIES_MERGING = 3
