@@ -105,6 +105,13 @@ class MissingDependencyError(LoraCliError):
     title = "a package is missing"
 
 
+class UsageError(LoraCliError):
+    """Options of a command that have wrong values, or that its work does not read."""
+
+    exit_code = 2
+    title = "wrong usage"
+
+
 class RunError(LoraCliError):
     """A planned run could not be carried out."""
 

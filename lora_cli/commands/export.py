@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lora_cli.commands.arguments import AsJson
+from lora_cli.commands.arguments import AsJson, Overwrite
 
 
 def _checked_rank(rank: int | None) -> int | None:
@@ -49,6 +49,7 @@ def command(  # noqa: PLR0913  # one for each option
             help="The largest relative error of a weight's change; the rank follows from it.",
         ),
     ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Write an adapter as the plain LoRA that peft, vLLM and llama.cpp read alike, or as GGUF.
@@ -66,8 +67,10 @@ def command(  # noqa: PLR0913  # one for each option
         raise typer.BadParameter("--type is for --to gguf: a plain LoRA is in float32")
 
     from lora_cli.console.export import export, export_to_gguf
+    from lora_cli.merge.truncate import Limit
 
+    limit = Limit(rank, error)
     if to == "gguf":
-        export_to_gguf(source, output, precision=precision, rank=rank, error=error, as_json=as_json)
+        export_to_gguf(source, output, precision, limit, overwrite=overwrite, as_json=as_json)
     else:
-        export(source, output, rank=rank, error=error, as_json=as_json)
+        export(source, output, limit, overwrite=overwrite, as_json=as_json)

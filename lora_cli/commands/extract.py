@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lora_cli.commands.arguments import AsJson
+from lora_cli.commands.arguments import AsJson, Overwrite
 
 
 def _checked_rank(rank: int | None) -> int | None:
@@ -54,6 +54,7 @@ def command(  # noqa: PLR0913  # one a flag
             help="Leave out what changed and a LoRA cannot hold: embeddings, norms, biases, head.",
         ),
     ] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Write what full tuning changed in a model's linear layers as a LoRA on its base.
@@ -70,4 +71,4 @@ def command(  # noqa: PLR0913  # one a flag
 
     named = tuple(name.strip() for name in targets.split(",") if name.strip())
     options = ExtractOptions(rank, energy, named, allow_rest)
-    extract(tuned, base, output, options, as_json=as_json)
+    extract(tuned, base, output, options, overwrite=overwrite, as_json=as_json)

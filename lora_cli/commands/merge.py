@@ -6,10 +6,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from lora_cli.commands.arguments import AsJson
-from lora_cli.merge.combine.choices import MajoritySign, Method
+from lora_cli.commands.arguments import AsJson, Overwrite, told_together, unread
+from lora_cli.errors import Problem, UsageError, Where
+from lora_cli.merge.combine.choices import Into, MajoritySign, Method
 
 SEVERAL = "Several adapters"
+OF_SEVERAL = ("method", "weight", "density", "rank", "energy", "majority_sign", "seed", "into")
+OF_A_MODEL = ("dtype", "max_shard_size", "base", "onto", "verify")
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -22,6 +25,7 @@ def _size(text: str) -> int:
 
 
 def command(  # noqa: PLR0913  # a command's options
+    context: typer.Context,
     adapters: Annotated[
         list[Path],
         typer.Argument(
@@ -83,7 +87,10 @@ def command(  # noqa: PLR0913  # a command's options
     ] = None,
     rank: Annotated[
         int | None,
-        typer.Option(help="The highest rank of the result.", rich_help_panel=SEVERAL),
+        typer.Option(
+            help="The highest rank of the result. By default that of the adapters; any in a model.",
+            rich_help_panel=SEVERAL,
+        ),
     ] = None,
     energy: Annotated[
         float | None,
@@ -96,14 +103,15 @@ def command(  # noqa: PLR0913  # a command's options
         MajoritySign | None,
         typer.Option(help="Which sign most have, for ties.", rich_help_panel=SEVERAL),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of what dare drops.", rich_help_panel=SEVERAL)] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of what dare drops. By default 0.", rich_help_panel=SEVERAL),
+    ] = None,
     into: Annotated[
-        Literal["adapter", "model"],
+        Into,
         typer.Option(help="Write one adapter, or fold it into the base.", rich_help_panel=SEVERAL),
     ] = "adapter",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a checkpoint that is there already.")
-    ] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Fold an adapter into its base model and write a checkpoint that needs no adapter.
@@ -128,24 +136,29 @@ def command(  # noqa: PLR0913  # a command's options
         overwrite=overwrite,
     )
     if len(adapters) == 1:
-        if method is not None:
-            raise typer.BadParameter("--method is for several adapters; one is given")
+        if needless := unread(context, OF_SEVERAL, "is for several adapters; one is given"):
+            raise UsageError.from_problems(needless)
         from lora_cli.console.merge import merge  # without what several adapters need
 
         merge(adapters[0], options, as_json=as_json)
         return
+    of_a_model = "is for a merged model; without --into model, several adapters become one adapter"
+    needless = unread(context, OF_A_MODEL, of_a_model) if into == "adapter" else []
     if method is None or output is None:
-        raise typer.BadParameter("several adapters need --method and --output")
+        missing = Problem(Where(), "several adapters need --method and --output")
+        raise UsageError.from_problems([missing, *needless])
     from lora_cli.console.combine import merge_several
     from lora_cli.merge.combine.options import CombineOptions
 
-    combining = CombineOptions(
-        method=method,
-        weights=tuple(weight or ()),
-        density=density,
-        majority_sign_method=majority_sign,
-        rank=rank,
-        energy=energy,
-        seed=seed,
-    )
-    merge_several(adapters, combining, options, into_model=into == "model", as_json=as_json)
+    with told_together(needless):
+        combining = CombineOptions(
+            method=method,
+            weights=tuple(weight or ()),
+            density=density,
+            majority_sign_method=majority_sign,
+            rank=rank,
+            energy=energy,
+            seed=seed,
+            into=into,
+        )
+    merge_several(adapters, combining, options, as_json=as_json)

@@ -24,7 +24,7 @@ from lora_cli.words import counted
 
 
 def export(
-    adapter: Path, output: Path, *, rank: int | None, error: float | None, as_json: bool
+    adapter: Path, output: Path, limit: Limit, *, overwrite: bool, as_json: bool
 ) -> ExportResult:
     """Export an adapter and print what came of it, for a person or a program."""
     quiet_libraries()
@@ -34,7 +34,7 @@ def export(
         def report(done: int, total: int) -> None:
             status.update(f"change of weights: module {done} of {total}")
 
-        result = export_lora(adapter, output, Limit(rank, error), report=report)
+        result = export_lora(adapter, output, limit, overwrite=overwrite, report=report)
     if as_json:
         print(json.dumps(asdict(result), indent=2))  # noqa: T201  # rich would wrap long lines
     else:
@@ -45,10 +45,10 @@ def export(
 def export_to_gguf(
     source: Path,
     output: Path,
-    *,
     precision: Precision | None,
-    rank: int | None,
-    error: float | None,
+    limit: Limit,
+    *,
+    overwrite: bool,
     as_json: bool,
 ) -> GgufResult:
     """Export an adapter or a model to GGUF and print what came of it."""
@@ -59,7 +59,7 @@ def export_to_gguf(
         def report(done: int, total: int) -> None:
             status.update(f"change of weights: module {done} of {total}")
 
-        result = export_gguf(source, output, precision, Limit(rank, error), report=report)
+        result = export_gguf(source, output, precision, limit, overwrite=overwrite, report=report)
     if as_json:
         print(json.dumps(asdict(result), indent=2))  # noqa: T201  # rich would wrap long lines
     else:

@@ -19,7 +19,13 @@ from lora_cli.words import counted
 
 
 def extract(
-    tuned: str, base: str, output: Path, options: ExtractOptions, *, as_json: bool
+    tuned: str,
+    base: str,
+    output: Path,
+    options: ExtractOptions,
+    *,
+    overwrite: bool,
+    as_json: bool,
 ) -> ExtractResult:
     """Extract a LoRA and print what came of it, for a person or a program."""
     quiet_libraries()
@@ -29,7 +35,7 @@ def extract(
         def report(done: int, total: int) -> None:
             status.update(f"change of weights: layer {done} of {total}")
 
-        result = extract_lora(tuned, base, output, options, report=report)
+        result = extract_lora(tuned, base, output, options, overwrite=overwrite, report=report)
     if as_json:
         print(json.dumps(asdict(result), indent=2))  # noqa: T201  # rich would wrap long lines
     else:

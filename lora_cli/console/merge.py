@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from rich.text import Text
 
 from lora_cli.console.quiet import quiet_bars, quiet_libraries
 from lora_cli.console.units import gigabytes
-from lora_cli.merge.merge import MergeResult, Phase, merge_adapter
+from lora_cli.merge.merge import MergeResult, Phase, Progress, merge_adapter
 from lora_cli.merge.prepare import MergeOptions
 from lora_cli.words import counted
 
@@ -19,6 +21,18 @@ from lora_cli.words import counted
 def merge(adapter: Path, options: MergeOptions, *, as_json: bool) -> MergeResult:
     """Merge an adapter and print what came of it, for a person or a program."""
     quiet_libraries()
+    with progress() as report:
+        result = merge_adapter(adapter, options, report=report)
+    if as_json:
+        print(json.dumps(asdict(result), indent=2))  # noqa: T201  # rich would wrap long lines
+    else:
+        show_merge(result, Console(highlight=False))
+    return result
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Give what is to be told of a merge's progress, which is shown on standard error."""
     shown = "reading the adapter"
     with Console(stderr=True).status(shown) as status:
 
@@ -34,12 +48,7 @@ def merge(adapter: Path, options: MergeOptions, *, as_json: bool) -> MergeResult
                 shown = text
                 status.update(text)
 
-        result = merge_adapter(adapter, options, report=report)
-    if as_json:
-        print(json.dumps(asdict(result), indent=2))  # noqa: T201  # rich would wrap long lines
-    else:
-        show_merge(result, Console(highlight=False))
-    return result
+        yield report
 
 
 def show_merge(merged: MergeResult, console: Console) -> None:

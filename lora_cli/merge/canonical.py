@@ -32,9 +32,9 @@ def padded(pair: Factors, rank: int) -> Factors:
     """Return the pair at a rank no lower than its own, with zeros in what is added."""
     from torch.nn.functional import pad
 
-    missing = rank - len(pair.a)
-    a, b = pad(pair.a, (0, 0, 0, missing)), pad(pair.b, (0, missing))
-    return Factors(a.contiguous(), b.contiguous())
+    if missing := rank - len(pair.a):
+        pair = Factors(pad(pair.a, (0, 0, 0, missing)), pad(pair.b, (0, missing)))
+    return Factors(pair.a.contiguous(), pair.b.contiguous())
 
 
 def write_canonical(

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from lora_cli.errors import ExportError, MergeError
 from lora_cli.files import new_folder
+from lora_cli.merge.adapter_config import CONFIG
 from lora_cli.merge.adapter_folder import find_adapter
 from lora_cli.merge.base import fetch_base, full_precision
 from lora_cli.merge.canonical import write_canonical
 from lora_cli.merge.exportable import INSTEAD, Exportable, read_exportable
 from lora_cli.merge.factors import factors_of
 from lora_cli.merge.fits import ModuleFit, figures_of, module_fits
-from lora_cli.merge.output import check_free
+from lora_cli.merge.replacing import check_place
 from lora_cli.merge.servers import Server, ServingFacts, servers_for
 from lora_cli.merge.truncate import Fit, Limit, fit_factors, fit_weight
 from lora_cli.merge.weight_change import AdaptedBase
@@ -54,6 +55,7 @@ def export_lora(
     output: Path,
     limit: Limit,
     *,
+    overwrite: bool = False,
     report: Progress = lambda _done, _total: None,
 ) -> ExportResult:
     """Write `output`: the adapter as a canonical LoRA, whole or not at all.
@@ -62,6 +64,7 @@ def export_lora(
         ExportError: the output is taken, or the adapter has no such form within the limit.
     """
     try:
+        check_place(output, CONFIG, [adapter_or_run], overwrite=overwrite)
         return _export(adapter_or_run, output, limit, report)
     except MergeError as error:
         raise ExportError.from_problems(error.problems) from error
@@ -72,7 +75,6 @@ def export_lora(
 
 def _export(adapter_or_run: Path, output: Path, limit: Limit, report: Progress) -> ExportResult:
     started = time.perf_counter()
-    check_free(output)
     adapter = read_exportable(find_adapter(adapter_or_run))
     fits = fits_of(adapter, limit, report)
     pairs = {module: fit.pair for module, fit in fits.items()}

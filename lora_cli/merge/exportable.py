@@ -9,10 +9,10 @@ from lora_cli.errors import MergeError
 from lora_cli.facts.model_source import ModelSource
 from lora_cli.merge.adapter_config import (
     CAUSAL_TASKS,
-    MERGE_WITH_PEFT,
     AdapterConfig,
     beside_pairs,
     beside_weights,
+    check_known,
     read_any_config,
 )
 from lora_cli.merge.adapter_folder import TENSORS, AdapterFolder, read_tensors
@@ -34,7 +34,8 @@ PROMPTS = frozenset(
 ENDS = frozenset(["embed_in", "embed_out", "embed_tokens", "lm_head", "score", "wpe", "wte"])
 """Last names of embeddings and output heads."""
 
-INSTEAD = f"{MERGE_WITH_PEFT} and serve that model, or serve it with peft"
+SERVE = "serve it with peft"
+INSTEAD = f"fold it, by itself, into its base with `loracli merge`, or {SERVE}"
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,17 @@ def _check_form(config: AdapterConfig) -> None:
         raise MergeError(f"adapters for {config.task} are not exported", place, INSTEAD)
     if config.kind in PROMPTS:
         message = f"`{config.kind}` adds to what the model reads and changes no weight"
-        raise MergeError(message, place, "serve it with peft, or train a LoRA instead")
+        raise MergeError(message, place, f"{SERVE}, or train a LoRA instead")
     found = beside_pairs(config) if config.kind == "LORA" else beside_weights(config)
     lost = [what for what in found if what != "DoRA"]
     if lost:
-        raise MergeError(f"a plain LoRA cannot hold: {', '.join(lost)}", place, INSTEAD)
+        raise MergeError(f"a plain LoRA cannot hold: {', '.join(lost)}", place, _instead(config))
+
+
+def _instead(config: AdapterConfig) -> str:
+    """Return what can be done with an adapter that is not exported."""
+    try:
+        check_known(config)
+    except MergeError:  # it is not merged either
+        return SERVE
+    return INSTEAD

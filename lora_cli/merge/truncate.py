@@ -73,16 +73,33 @@ def fit_factors(pair: Factors, limit: Limit) -> Fit:
     right, upper_right = torch.linalg.qr(pair.a.double().T)
     core = upper_left @ upper_right.T
     core_left, values, core_right = torch.linalg.svd(core, full_matrices=False)
+    # of A − A nothing is left: what is no more than the rounding of its terms has no share to lose
+    values[values <= _rounding(pair)] = 0
     kept = limit.kept(values)
     if kept == len(pair.a):
         return Fit(pair, total=float(values.square().sum()))
     return _cut(left @ core_left, values, core_right @ right.T, kept)
 
 
-def fit_weight(delta: torch.Tensor, limit: Limit) -> Fit:
-    """Return the pair within the limit for ΔW (out, in); a GPU, if there is one, is much faster."""
+def _rounding(pair: Factors) -> float:
+    """Return how far off the sum of a pair's rank-1 terms may be, as each is in float32."""
     import torch
 
+    terms = pair.b.double().norm(dim=0) * pair.a.double().norm(dim=1)
+    return float(terms.norm() * torch.finfo(torch.float32).eps)
+
+
+def fit_weight(delta: torch.Tensor, limit: Limit) -> Fit:
+    """Return the pair within the limit for ΔW (out, in); a GPU, if there is one, is much faster.
+
+    Where nothing may be lost it is ΔW itself, and the identity on its shorter side.
+    """
+    import torch
+
+    if not limit.given:
+        rows, columns = delta.shape
+        unit = torch.eye(min(rows, columns))
+        return Fit(Factors(delta, unit) if rows <= columns else Factors(unit, delta))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     left, values, right = torch.linalg.svd(delta.to(device), full_matrices=False)
     return _cut(left, values.double(), right, limit.kept(values.double()))

@@ -157,7 +157,7 @@ def test_a_classifier_is_not_exported_as_a_language_model(
     assert loracli(monkeypatch, *arguments) != 0
     said = " ".join(capsys.readouterr().err.split())
     assert "adapters for SEQ_CLS are not" in said
-    assert "merge_and_unload" in said
+    assert "into its base with `loracli merge`" in said
     assert not output.exists()
 
 

@@ -273,6 +273,17 @@ def test_what_has_no_canonical_form_is_refused_with_a_way_out(
     assert "serve it with peft" in message
 
 
+@pytest.mark.parametrize(
+    ("settings", "merged"), [({"bias": "all"}, True), ({"init_lora_weights": "pissa"}, False)]
+)
+def test_merging_is_advised_where_it_is_possible(
+    tmp_path: Path, tiny_model: TinyModel, settings: dict[str, Any], merged: bool
+) -> None:
+    adapter = make_adapter(tmp_path / "adapter", tiny_model("llama"), ["q_proj"])
+    change_config(adapter, **settings)
+    assert ("`loracli merge`" in refusal(adapter, tmp_path / "served")) == merged
+
+
 def refusal(adapter: Path, output: Path, limit: Limit | None = None) -> str:
     before = sorted(adapter.parent.iterdir())
     with pytest.raises(ExportError) as caught:

@@ -147,6 +147,20 @@ def test_wrong_usage_is_exit_code_2(
     assert not (tmp_path / "served").exists()
 
 
+def test_an_earlier_export_is_replaced_if_told_so(
+    adapter: Path, tmp_path: Path, loracli: Call
+) -> None:
+    exporting = ("export", adapter, "-o", tmp_path / "served")
+    assert loracli(*exporting)[0] == 0
+    assert loracli(*exporting, "--rank", 2)[0] == 1
+    assert loracli(*exporting, "--rank", 2, "--overwrite")[0] == 0
+    written = json.loads((tmp_path / "served" / "adapter_config.json").read_text("utf-8"))
+    assert written["r"] == 2
+    code, _, errors = loracli("export", adapter, "-o", adapter, "--overwrite")
+    assert code == 1
+    assert "holds what is read: it is not overwritten" in errors
+
+
 def test_an_output_must_be_named(adapter: Path, loracli: Call) -> None:
     code, _, errors = loracli("export", adapter)
     assert code == 2

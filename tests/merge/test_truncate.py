@@ -53,6 +53,21 @@ def test_a_rank_gives_the_best_pair_and_the_error_it_makes(
     assert real_error(fit, product(pair)) == pytest.approx(fit.error, abs=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5), (7, 7)])
+def test_without_a_limit_it_is_the_change_itself(shape: tuple[int, int]) -> None:
+    delta = torch.randn(shape)
+    fit = fit_weight(delta, Limit())
+    assert (fit.pair.b @ fit.pair.a).equal(delta)
+    assert (fit.rank, fit.error) == (min(shape), 0.0)
+
+
+def test_a_change_that_is_nearly_cancelled_out_is_no_rounding() -> None:
+    pair = pair_of(4, 12, 10)
+    less = Factors(torch.cat([pair.a, pair.a]), torch.cat([pair.b, -0.9999 * pair.b], dim=1))
+    small, whole = fit_factors(less, Limit(rank=2)), fit_factors(pair, Limit(rank=2))
+    assert small.error == pytest.approx(whole.error, rel=1e-3) != 0
+
+
 @settings(deadline=None)
 @given(st.integers(2, 12), st.floats(0.01, 0.99), st.integers(0, 99))
 def test_an_error_gives_the_least_rank_that_keeps_it(size: int, error: float, seed: int) -> None:

@@ -4,3 +4,4 @@ from typing import Literal
 
 Method = Literal["linear", "cat", "svd", "ties", "dare_linear", "dare_ties", "magnitude_prune"]
 MajoritySign = Literal["total", "frequency"]
+Into = Literal["adapter", "model"]

@@ -2,7 +2,7 @@
 
 No weight of the base is read. What is combined is ΔW: `linear` and `cat` put the pairs side by
 side, which is the weighted sum exactly; the other methods' result is cut to a rank, and the error
-told.
+told. What is for a model is only cut if that is asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from lora_cli.adapters.variant import Factors
 from lora_cli.errors import MergeError
 from lora_cli.files import new_folder
+from lora_cli.merge.adapter_config import CONFIG
 from lora_cli.merge.canonical import write_canonical
 from lora_cli.merge.combine.inputs import (
     Input,
@@ -25,9 +26,9 @@ from lora_cli.merge.combine.inputs import (
     shared_origin,
 )
 from lora_cli.merge.combine.methods import combined_change
-from lora_cli.merge.combine.options import PRUNING, STACKED, VOTING, CombineOptions
+from lora_cli.merge.combine.options import DRAWING, PRUNING, STACKED, VOTING, CombineOptions
 from lora_cli.merge.fits import ModuleFit, figures_of, module_fits
-from lora_cli.merge.output import check_free
+from lora_cli.merge.replacing import check_place
 from lora_cli.merge.sketch import nearest_pair
 from lora_cli.merge.truncate import Fit, fit_factors
 
@@ -73,17 +74,19 @@ def combine_adapters(
     output: Path,
     options: CombineOptions,
     *,
+    overwrite: bool = False,
     report: Progress = lambda _done, _total: None,
 ) -> CombineResult:
     """Write `output`: the combination of the adapters (or runs) as a canonical LoRA.
 
     Raises:
         MergeError: the output is taken, or the adapters cannot be combined.
+        UsageError: there are more or fewer weights than adapters.
     """
     started = time.perf_counter()
     if not adapters:
         raise MergeError("there are no adapters to combine")
-    check_free(output)
+    check_place(output, CONFIG, adapters, overwrite=overwrite)
     weights = options.weights_for(len(adapters))
     inputs = read_inputs(adapters)
     fits = _Combination(inputs, weights, options).fits(report)
@@ -166,8 +169,8 @@ def _used(options: CombineOptions) -> dict[str, Any]:
         used["density"] = options.density
     if options.method in VOTING:
         used["majority_sign_method"] = options.majority_sign_method or "total"
-    if options.method.startswith("dare"):
-        used["seed"] = options.seed
+    if options.method in DRAWING:
+        used["seed"] = options.seed or 0
     if options.method not in STACKED:
         used |= {"highest_rank": options.rank, "energy": options.energy}
     return used

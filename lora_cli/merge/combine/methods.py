@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lora_cli.merge.combine.options import VOTING, CombineOptions
+from lora_cli.merge.combine.options import DRAWING, VOTING, CombineOptions
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ def combined_change(
     import torch
 
     pruned = {
-        position: _pruned(change, options, f"{options.seed}:{module}:{position}")
+        position: _pruned(change, options, f"{options.seed or 0}:{module}:{position}")
         for position, change in changes.items()
     }
     if options.method in VOTING:
@@ -41,7 +41,7 @@ def combined_change(
 def _pruned(change: torch.Tensor, options: CombineOptions, place: str) -> torch.Tensor:
     density = options.density
     assert density is not None, "the options are checked"
-    if options.method.startswith("dare"):
+    if options.method in DRAWING:
         return drop_and_rescale(change, density, place)
     return keep_largest(change, density)
 

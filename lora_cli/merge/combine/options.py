@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
 
-from lora_cli.errors import MergeError, Problem, Where
-from lora_cli.merge.combine.choices import MajoritySign, Method
+from lora_cli.errors import Problem, UsageError, Where
+from lora_cli.merge.combine.choices import Into, MajoritySign, Method
 from lora_cli.merge.fits import limit_error
 from lora_cli.merge.truncate import Limit
 
@@ -20,6 +20,8 @@ PRUNING: tuple[Method, ...] = ("ties", "dare_linear", "dare_ties", "magnitude_pr
 """Entry by entry on ΔW, of which only a share is kept."""
 VOTING: tuple[Method, ...] = ("ties", "dare_ties")
 """Each entry is the mean of those that have the sign of most."""
+DRAWING: tuple[Method, ...] = ("dare_linear", "dare_ties")
+"""What is kept is drawn."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class CombineOptions:
     """How adapters are combined.
 
     Raises:
-        MergeError: with a problem for each value that is wrong, or that the method does not read.
+        UsageError: with a problem for each value that is wrong, or that the method does not read.
     """
 
     method: Method = "linear"
@@ -38,39 +40,41 @@ class CombineOptions:
     majority_sign_method: MajoritySign | None = None
     """Which sign most have: by their sum (`total`, the default) or by count (`frequency`)."""
     rank: int | None = None
-    """The highest rank of the result; by default the highest of the adapters'."""
+    """The highest rank of the result; by default that of the adapters, and in a model any."""
     energy: float | None = None
     """Least share of a combined ΔW's squared singular values that is kept; the rank follows."""
-    seed: int = 0
-    """Of what DARE drops."""
+    seed: int | None = None
+    """Of what DARE drops; by default 0."""
+    into: Into = "adapter"
+    """What the result is for: a model holds a change of any rank, a small adapter does not."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             near = difflib.get_close_matches(str(self.method), METHODS, n=1)
             guess = f"did you mean `{near[0]}`? " if near else ""
             message = f"`{self.method}` is no method to combine adapters"
-            raise MergeError(message, hint=f"{guess}methods: {', '.join(METHODS)}")
+            raise UsageError(message, hint=f"{guess}methods: {', '.join(METHODS)}")
         problems = [Problem(Where(), message, hint) for message, hint in self._wrong()]
         if problems:
-            raise MergeError.from_problems(problems)
+            raise UsageError.from_problems(problems)
 
     def weights_for(self, adapters: int) -> tuple[float, ...]:
         """Return each adapter's weight.
 
         Raises:
-            MergeError: there are more or fewer weights than adapters.
+            UsageError: there are more or fewer weights than adapters.
         """
         if self.weights and len(self.weights) != adapters:
             message = f"{len(self.weights)} weights for {adapters} adapters"
-            raise MergeError(message, hint="give one for each, in the same order, or none at all")
+            raise UsageError(message, hint="give one for each, in the same order, or none at all")
         return self.weights or (1.0,) * adapters
 
     def limit(self, highest_rank: int) -> Limit:
         """Return what may be lost where the adapters' highest rank is `highest_rank`."""
-        if self.method in STACKED:
-            return Limit()
-        error = None if self.energy is None else limit_error(self.energy)
-        return Limit(highest_rank if self.rank is None and error is None else self.rank, error)
+        if self.rank is None and self.energy is None:
+            whole = self.method in STACKED or self.into == "model"
+            return Limit() if whole else Limit(highest_rank)
+        return Limit(self.rank, None if self.energy is None else limit_error(self.energy))
 
     def _wrong(self) -> Iterator[tuple[str, str]]:
         """Yield (message, hint) for each value that is wrong."""
@@ -84,6 +88,9 @@ class CombineOptions:
             yield f"`{self.majority_sign_method}` is no way to elect a sign", "total or frequency"
         elif self.majority_sign_method and self.method not in VOTING:
             yield f"`{self.method}` elects no sign", f"methods that do: {', '.join(VOTING)}"
+        if self.seed is not None and self.method not in DRAWING:
+            hint = f"methods that do: {', '.join(DRAWING)}"
+            yield f"`{self.method}` draws nothing: it takes no seed", hint
 
     def _wrong_density(self) -> Iterator[tuple[str, str]]:
         if self.method not in PRUNING:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lora_cli.errors import ExtractError, MergeError
 from lora_cli.files import new_folder
+from lora_cli.merge.adapter_config import CONFIG
 from lora_cli.merge.canonical import write_canonical
 from lora_cli.merge.extract.compare import Change, Tensors, weight_change
 from lora_cli.merge.extract.layout import LinearLayer
@@ -21,7 +22,7 @@ from lora_cli.merge.extract.models import Models, open_models
 from lora_cli.merge.extract.options import ExtractOptions
 from lora_cli.merge.extract.rest import changes_outside, refuse_rest
 from lora_cli.merge.fits import ModuleFit, figures_of, module_fits
-from lora_cli.merge.output import check_free
+from lora_cli.merge.replacing import check_place
 from lora_cli.merge.sketch import nearest_pair
 from lora_cli.merge.truncate import Fit, Limit
 
@@ -62,6 +63,7 @@ def extract_lora(
     output: Path,
     options: ExtractOptions,
     *,
+    overwrite: bool = False,
     report: Progress = lambda _done, _total: None,
 ) -> ExtractResult:
     """Write `output`: tuned − base as a canonical LoRA on the base, whole or not at all.
@@ -71,10 +73,11 @@ def extract_lora(
     Raises:
         ExtractError: the output is taken, the models do not belong together, or something changed
             that a LoRA cannot hold.
+        UsageError: a target is no linear layer of the models.
     """
     started = time.perf_counter()
     try:
-        check_free(output)
+        check_place(output, CONFIG, (Path(tuned), Path(base)), overwrite=overwrite)
         models = open_models(tuned, base)
         layers = models.layout.chosen(options.targets)
         rest, unchanged = changes_outside(models, layers)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from lora_cli.errors import ExtractError, PlanError
+from lora_cli.errors import ExtractError, PlanError, Problem, UsageError, Where
 from lora_cli.facts.bare_parameters import bare_parameters, names_taken_for_experts
 from lora_cli.facts.base_model import heads_of
 from lora_cli.facts.model_source import ModelSource
@@ -102,20 +102,20 @@ class Layout:
         """Return the linear layers that `targets` means, all of them if it is empty.
 
         Raises:
-            ExtractError: with a problem for each name that means none.
+            UsageError: with a problem for each name that means none.
         """
         modules = [layer.module for layer in self.linears.values()]
         wrong = [name for name in targets if not any(is_meant(each, (name,)) for each in modules)]
         if wrong:
             problems = [
-                ExtractError(
+                Problem(
+                    Where("--targets"),
                     f"`{name}` is no linear layer of this model",
-                    "--targets",
                     f"{did_you_mean(name, modules)}its layers: {listing(modules)}",
-                ).problems[0]
+                )
                 for name in wrong
             ]
-            raise ExtractError.from_problems(problems)
+            raise UsageError.from_problems(problems)
         return {
             name: layer
             for name, layer in self.linears.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lora_cli.errors import ExtractError
+from lora_cli.errors import UsageError
 from lora_cli.merge.fits import limit_error
 from lora_cli.merge.truncate import Limit
 
@@ -14,7 +14,7 @@ class ExtractOptions:
     """What is extracted, and how much may be lost; a rank, an energy or both are needed.
 
     Raises:
-        ExtractError: neither is given, or one that is none.
+        UsageError: neither is given, or one that is none.
     """
 
     rank: int | None = None
@@ -29,13 +29,13 @@ class ExtractOptions:
     def __post_init__(self) -> None:
         if self.rank is None and self.energy is None:
             hint = "a rank, as in --rank 32, or a share of the change, as in --energy 0.95"
-            raise ExtractError("how near the LoRA should come is not said", hint=hint)
+            raise UsageError("how near the LoRA should come is not said", hint=hint)
         if self.rank is not None and self.rank < 1:
             hint = "give a whole number from 1 on, such as 16"
-            raise ExtractError(f"{self.rank} is no rank", hint=hint)
+            raise UsageError(f"{self.rank} is no rank", hint=hint)
         if self.energy is not None and not 0 < self.energy <= 1:
             message = f"energy {self.energy:g} is not over 0 and up to 1"
-            raise ExtractError(message, hint="0.95 loses 5 %")
+            raise UsageError(message, hint="0.95 loses 5 %")
 
     @property
     def limit(self) -> Limit:

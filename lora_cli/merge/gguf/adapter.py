@@ -31,7 +31,7 @@ from lora_cli.merge.gguf.result import GgufResult
 from lora_cli.merge.gguf.tensors import gguf_names, in_gguf_order
 from lora_cli.merge.gguf.tokenizer import load_tokenizer
 from lora_cli.merge.gguf.write import Layout, new_writer, write_tensors
-from lora_cli.merge.output import check_free
+from lora_cli.merge.replacing import check_place
 from lora_cli.merge.truncate import Limit
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def export_adapter(
     precision: Precision | None,
     limit: Limit,
     *,
+    overwrite: bool = False,
     report: Progress = lambda _done, _total: None,
 ) -> GgufResult:
     """Write `output`: the adapter as GGUF, in float32 by default.
@@ -57,7 +58,7 @@ def export_adapter(
     """
     started = time.perf_counter()
     try:
-        check_free(output)
+        check_place(output, FILE, [adapter_or_run], overwrite=overwrite)
         adapter = read_exportable(find_adapter(adapter_or_run))
         base = adapter.find_base()
         config = read_config(base.folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lora_cli.errors import ExportError
+from lora_cli.errors import UsageError
 from lora_cli.merge.adapter_config import CONFIG as ADAPTER_CONFIG
 from lora_cli.merge.export import Progress
 from lora_cli.merge.gguf.adapter import export_adapter
@@ -21,19 +21,21 @@ def export_gguf(
     precision: Precision | None,
     limit: Limit,
     *,
+    overwrite: bool = False,
     report: Progress = lambda _done, _total: None,
 ) -> GgufResult:
     """Write `output`: what `source` holds as one GGUF file and a Modelfile, or nothing at all.
 
     Raises:
         ExportError: there is neither a model nor an adapter, or it has no such form.
+        UsageError: a limit is given for a model, of which nothing can be cut.
     """
     if not holds_model(source):
-        return export_adapter(source, output, precision, limit, report=report)
+        return export_adapter(source, output, precision, limit, overwrite=overwrite, report=report)
     if limit.given:
         message = "is a model: --rank and --error are for adapters"
-        raise ExportError(message, str(source), "leave them out")
-    return export_model(source, output, precision)
+        raise UsageError(message, str(source), "leave them out")
+    return export_model(source, output, precision, overwrite=overwrite)
 
 
 def holds_model(folder: Path) -> bool:

@@ -26,7 +26,7 @@ from lora_cli.merge.gguf.tensors import gguf_names, in_gguf_order
 from lora_cli.merge.gguf.tokenizer import begins_and_ends, load_tokenizer, write_tokenizer
 from lora_cli.merge.gguf.vocabulary import Vocabulary
 from lora_cli.merge.gguf.write import Layout, new_writer, write_tensors
-from lora_cli.merge.output import check_free
+from lora_cli.merge.replacing import check_place
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,9 @@ NO_TEMPLATE = (
 )
 
 
-def export_model(folder: Path, output: Path, precision: Precision | None) -> GgufResult:
+def export_model(
+    folder: Path, output: Path, precision: Precision | None, *, overwrite: bool = False
+) -> GgufResult:
     """Write `output`: the checkpoint in `folder` as GGUF, in the precision it lies in by default.
 
     Raises:
@@ -48,7 +50,7 @@ def export_model(folder: Path, output: Path, precision: Precision | None) -> Ggu
     """
     started = time.perf_counter()
     try:
-        check_free(output)
+        check_place(output, FILE, [folder], overwrite=overwrite)
         source = read_checkpoint(folder)
         export = _ModelExport(source, precision or precision_of(source.dtypes(), str(folder)))
         with new_folder(output) as new:

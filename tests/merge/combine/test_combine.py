@@ -118,6 +118,17 @@ def test_what_is_cut_off_is_said(tmp_path: Path, pair: list[Path]) -> None:
     assert result.rank == 5
 
 
+@pytest.mark.parametrize("weights", [(1.0, -1.0), (0.1, 0.2, -0.3)])
+def test_of_what_cancels_out_nothing_is_lost(
+    tmp_path: Path, pair: list[Path], weights: tuple[float, ...]
+) -> None:
+    adapters = [pair[0]] * len(weights)
+    result = combined(adapters, tmp_path / "none", *weights, method="svd")
+    assert (result.exact, result.error, result.largest_error) == (True, 0.0, 0.0)
+    found = changes_of(tmp_path / "none").values()
+    assert max(float(change.abs().max()) for change in found) == 0
+
+
 def test_an_energy_gives_the_rank(tmp_path: Path, pair: list[Path]) -> None:
     result = combined(pair, tmp_path / "all", method="ties", density=0.2, energy=0.9)
     assert 0.1 < result.error <= result.largest_error <= 0.1**0.5
@@ -225,6 +236,7 @@ def test_all_that_have_no_exact_form_are_refused_at_once(
     assert f"loracli export {inexact} --output DIR --error 0.05 first" in said
     assert "`PROMPT_TUNING` adds to what the model reads" in said
     assert "a plain LoRA cannot hold: modules trained in full" in said
+    assert "(fold it, by itself, into its base with `loracli merge`, or serve it with peft)" in said
 
 
 def test_a_place_that_is_taken_is_left_alone(tmp_path: Path, pair: list[Path]) -> None:

@@ -96,6 +96,18 @@ def test_wrong_usage_is_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_earlier_extraction_is_replaced_if_told_so(
+    tmp_path: Path, tiny_model: TinyModel, tune: Tune, loracli: Call
+) -> None:
+    tuned = tune("llama", "q_proj")
+    extracting = ("extract", tuned, tiny_model("llama"), "-o", tmp_path / "lora")
+    assert loracli(*extracting, "--rank", 2)[0] == 0
+    assert loracli(*extracting, "--rank", 3)[0] == 1
+    assert loracli(*extracting, "--rank", 3, "--overwrite")[0] == 0
+    written = json.loads((tmp_path / "lora" / "adapter_config.json").read_text("utf-8"))
+    assert written["r"] == 3
+
+
 def test_models_that_are_not_there_are_exit_code_1_and_no_traceback(
     tmp_path: Path, loracli: Call
 ) -> None:

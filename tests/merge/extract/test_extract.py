@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lora_cli.errors import ExtractError
+from lora_cli.errors import ExtractError, UsageError
 from lora_cli.facts.model_source import find_model
 from lora_cli.merge.extract import extract as module
 from lora_cli.merge.extract.extract import ExtractResult, extract_lora
@@ -216,7 +216,9 @@ def test_unknown_targets_are_refused_all_at_once(
     tmp_path: Path, tiny_model: TinyModel, tune: Tune
 ) -> None:
     tuned = tune("llama", "q_proj")
-    said = refusal(tuned, tiny_model("llama"), tmp_path, targets=("q_prj", "norm"))
+    with pytest.raises(UsageError) as caught:
+        extract(tuned, tiny_model("llama"), tmp_path / "lora", targets=("q_prj", "norm"))
+    said = str(caught.value)
     assert "`q_prj` is no linear layer of this model (did you mean `q_proj`?" in said
     assert "`norm` is no linear layer" in said
     assert "its layers: q_proj, k_proj," in said
@@ -410,6 +412,6 @@ def test_what_fails_leaves_nothing(
     ],
 )
 def test_how_near_has_to_be_said(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ExtractError) as caught:
+    with pytest.raises(UsageError) as caught:
         ExtractOptions(**options)
     assert said in str(caught.value)

@@ -63,14 +63,28 @@ def test_an_adapter_becomes_one_file_and_json_is_for_programs(
     }
 
 
-def test_a_refusal_is_exit_code_1_and_leaves_nothing(
+def test_an_earlier_file_is_replaced_if_told_so(model: Path, tmp_path: Path, loracli: Call) -> None:
+    adapter, served = make_adapter(tmp_path / "adapter", model, ["q_proj"]), tmp_path / "served"
+    exporting = ("export", adapter, "--to", "gguf", "-o", served)
+    assert loracli(*exporting)[0] == 0
+    code, _, errors = loracli(*exporting)
+    assert code == 1
+    assert "the export failed\n" in errors
+    assert "served: exists already" in errors
+    assert loracli(*exporting, "--overwrite")[0] == 0
+    code, _, errors = loracli("export", model, "--to", "gguf", "-o", served, "--overwrite")
+    assert code == 1
+    assert "has no model.gguf: it is not overwritten" in errors
+
+
+def test_a_rank_for_a_model_is_wrong_usage_and_leaves_nothing(
     model: Path, tmp_path: Path, loracli: Call
 ) -> None:
     code, output, errors = loracli(
         "export", model, "--to", "gguf", "--rank", 2, "-o", tmp_path / "served"
     )
-    assert (code, output) == (1, "")
-    assert "the export failed" in errors
+    assert (code, output) == (2, "")
+    assert "wrong usage" in errors
     assert "--rank and --error are for adapters" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "served").exists()

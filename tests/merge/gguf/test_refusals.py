@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lora_cli.errors import ExportError
+from lora_cli.errors import ExportError, UsageError
 from lora_cli.merge.gguf.export import export_gguf
 from lora_cli.merge.gguf.model import export_model
 from lora_cli.merge.truncate import Limit
@@ -139,7 +139,7 @@ def test_more_tokens_than_rows(tmp_path: Path) -> None:
 def test_a_taken_output_and_a_limit_on_a_model(source: Path) -> None:
     with pytest.raises(ExportError, match="exists already"):
         export_gguf(source, source, None, Limit())
-    with pytest.raises(ExportError, match="--rank and --error are for adapters"):
+    with pytest.raises(UsageError, match="--rank and --error are for adapters"):
         export_gguf(source, source.parent / "out", None, Limit(rank=2))
 
 
