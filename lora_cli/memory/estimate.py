@@ -2,7 +2,8 @@
 
 On a GPU the need is the least capacity under which the allocator's model can replay the step, and
 the driver's context on top of it; on a CPU, where there is no caching allocator, the bytes that are
-live at once, the libraries, and what the process keeps. No GPU has run any of this: the intervals say how sure we are.
+live at once, the libraries, and what the process keeps. No GPU has run any of this: the intervals
+say how sure we are.
 """
 
 from __future__ import annotations

@@ -65,5 +65,5 @@ def write_tensors(
 def _check_room(file: Path, needed: int) -> None:
     free = shutil.disk_usage(file.parent).free
     if free < needed:
-        message = f"needs {needed / 1e9:.1f} GB, and the disk has {free / 1e9:.1f} GB free"
+        message = f"needs {needed / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB free"
         raise ExportError(message, str(file.parent.parent), "make room, or name a smaller --type")
