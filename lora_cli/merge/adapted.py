@@ -6,14 +6,14 @@ base are not known here.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_cli.errors import MergeError
-from lora_cli.merge.adapter_folder import PREFIX
+from lora_cli.merge.adapter_folder import PREFIX, base_parameters
+from lora_cli.merge.loaded import load_adapter
 from lora_cli.merge.weightless import holding, make_room, set_apart
 from lora_cli.words import reason_of
 
@@ -76,14 +76,17 @@ class Adapted:
 
     def alike(self, one: str, other: str) -> bool:
         """Return whether two tied parameters share their numbers with the adapter on them too."""
-        if one in self.replaced and other in self.replaced:
-            return self.replaced[one].equal(self.replaced[other])
+        ours, theirs = self.replaced.get(one), self.replaced.get(other)
+        if ours is not theirs and (ours is None or theirs is None or not ours.equal(theirs)):
+            return False
         layers = {
             name: module.layers
             for module in self.modules
             for name in module.parameters
             if name in (one, other)
         }
+        if not layers:
+            return True
         return len(layers) == 2 and _share_tokens(layers[one], layers[other])
 
     def without(self, parameter: str) -> Adapted:
@@ -105,29 +108,50 @@ def attach(model: Any, folder: Path, tensors: Tensors) -> Adapted:
     """
     by_name = dict(model.named_modules())
     ties = dict(model.all_tied_weights_keys)
-    whole = _whole_parameters(model, tensors)
-    for name in whole.values():
+    whole = base_parameters(tensors, dict(model.named_parameters(remove_duplicate=False)))
+    for name in set(whole.values()):
         make_room(model, name)
-    adapted = _load(model, folder)
-    check_tensors(adapted, tensors, str(folder))
+    adapted = load_adapter(model, folder, tensors)
     base = adapted.base_model.model if hasattr(adapted.base_model, "model") else None
     if base is not model:
         message = "adds to what the model reads, and changes no weight"
         raise MergeError(message, str(folder), "serve it with peft")
     names = {id(module): name for name, module in by_name.items()}
     found = tuple(_modules(adapted, names))
-    replaced = {name: tensors[held] for held, name in whole.items()}
-    if not found and not replaced:
+    if not found and not whole:
         raise MergeError("changes no weight", str(folder))
     copied = _trained_copies(adapted)
-    for parameter, source in ties.items():
-        module, leaf = _place(by_name, parameter)
-        if source in replaced and id(_place(by_name, source)[0]) not in copied:
-            replaced.setdefault(parameter, replaced[source])  # a new vocabulary, for both
-            setattr(module, leaf, getattr(*_place(by_name, source)))
-        elif parameter not in replaced:
-            set_apart(module, leaf)
+    trained = {
+        PREFIX + name for name in whole.values() if id(_place(by_name, name)[0]) in copied
+    } & whole.keys()
+    given = {name: tensors[held] for held, name in whole.items() if held not in trained}
+    _tie(by_name, ties, given)
+    replaced = given | {whole[held]: tensors[held] for held in trained}
     return Adapted(adapted, found, replaced, ties)
+
+
+def _tie(
+    modules: Mapping[str, Any], ties: Mapping[str, str], given: MutableMapping[str, torch.Tensor]
+) -> None:
+    """Give both of two tied parameters what was saved of one: peft loads it into what they share.
+
+    Those of which nothing was saved are set apart, for each to have a layer of its own around it.
+    """
+    for parameter, source in ties.items():
+        if parameter in given and source not in given:
+            _share(modules, given, parameter, source)
+    for parameter, source in ties.items():
+        if source in given and parameter not in given:
+            _share(modules, given, source, parameter)
+        elif source not in given:
+            set_apart(*_place(modules, parameter))
+
+
+def _share(
+    modules: Mapping[str, Any], given: MutableMapping[str, torch.Tensor], known: str, other: str
+) -> None:
+    given[other] = given[known]
+    setattr(*_place(modules, other), getattr(*_place(modules, known)))
 
 
 def _share_tokens(one: Sequence[Any], other: Sequence[Any]) -> bool:
@@ -153,26 +177,6 @@ def _trained_copies(adapted: Any) -> set[int]:
     return {id(each.original_module) for each in wrappers}
 
 
-def _whole_parameters(model: Any, tensors: Tensors) -> dict[str, str]:
-    """Return the adapter's tensors that stand for the base's own: heads, biases, embeddings."""
-    own = dict(model.named_parameters(remove_duplicate=False))
-    bare = {held: held.removeprefix(PREFIX).replace(".base_layer.", ".") for held in tensors}
-    return {held: name for held, name in bare.items() if name in own}
-
-
-def _load(model: Any, folder: Path) -> Any:
-    from peft import PeftModel
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is loaded is compared with the file
-            return PeftModel.from_pretrained(model, str(folder)).eval()
-    except Exception as error:  # each of peft's methods refuses in its own way
-        message = f"peft cannot load it: {reason_of(error)}"
-        hint = "is this the right base, and is peft new enough?"
-        raise MergeError(message, str(folder), hint) from error
-
-
 def _modules(adapted: Any, names: Mapping[int, str]) -> Iterator[AdaptedModule]:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -188,32 +192,3 @@ def _modules(adapted: Any, names: Mapping[int, str]) -> Iterator[AdaptedModule]:
             each for each, _ in base.named_parameters(recurse=False)
         ]
         yield AdaptedModule(name, base, tuple(layers), tuple(f"{name}.{each}" for each in short))
-
-
-def check_tensors(adapted: Any, tensors: Tensors, adapter: str) -> None:
-    """Check that the adapter in memory is the one in the file: peft passes over foreign tensors.
-
-    Raises:
-        MergeError: a tensor is left over, missing, or another one than was saved; all are told.
-    """
-    from peft import get_peft_model_state_dict
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        held = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    own = {
-        PREFIX + name: parameter
-        for name, parameter in adapted.get_base_model().named_parameters(remove_duplicate=False)
-    }
-    wrong = []
-    for name in sorted(tensors.keys() | held.keys()):
-        loaded = held.get(name, own.get(name))
-        if loaded is None:
-            wrong.append(f"`{name}` would be lost: peft does not load it")
-        elif name not in tensors:
-            wrong.append(f"`{name}` is missing: peft would make it up")
-        elif not loaded.float().equal(tensors[name].float()):
-            wrong.append(f"peft loads other values for `{name}` than were saved")
-    if wrong:
-        more = f" (and {len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
-        raise MergeError(wrong[0] + more, adapter)

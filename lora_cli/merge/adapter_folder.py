@@ -6,7 +6,7 @@ merged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 TENSORS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SIDE_A, SIDE_B = ".lora_A.weight", ".lora_B.weight"
+_LAYERS_OF_PEFT = (".token_adapter.", ".base_layer.", ".original_module.")
+"""What stands in the name of a base's own parameter once a layer of peft's is around its module."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,21 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
         if not bool(tensor.isfinite().all()):
             raise MergeError(f"`{name}` holds values that are not finite", str(file))
     return tensors
+
+
+def base_parameters(tensors: Iterable[str], model: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Return those of an adapter's tensors that stand for a parameter of the base, and its name.
+
+    Such are trained heads and biases, and the embeddings that peft saves beside an adapter: under
+    their own names, those of a layer that peft has put around them, or both.
+    """
+    bare = {}
+    for held in tensors:
+        name = held.removeprefix(PREFIX)
+        for layer in _LAYERS_OF_PEFT:
+            name = name.replace(layer, ".")
+        bare[held] = name
+    return {held: name for held, name in bare.items() if name in model}
 
 
 def pairs_of(tensors: Mapping[str, torch.Tensor], config: AdapterConfig) -> dict[str, Update]:

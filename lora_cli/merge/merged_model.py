@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from lora_cli.errors import MergeError
-from lora_cli.merge.adapter_folder import PREFIX, AdapterFolder
+from lora_cli.merge.adapter_config import read_json
+from lora_cli.merge.adapter_folder import AdapterFolder, base_parameters
 from lora_cli.merge.weightless import load_config, weightless_model
 from lora_cli.tasks import TASKS
 
@@ -18,20 +20,46 @@ OTHER_CLASSES = {
 """transformers' classes for peft's tasks that no task here is for."""
 
 
-def auto_class_of(adapter: AdapterFolder) -> str:
+def auto_class_of(adapter: AdapterFolder, base: Path | None = None) -> str:
     """Return transformers' class for what the adapter's model is used for.
+
+    An adapter without a task is for the class that peft noted, or that `base` is of.
 
     Raises:
         MergeError: peft's name for it is not known.
     """
     task = adapter.config.task
-    if task is None:
-        return "AutoModelForCausalLM"
     known = {each.peft_task: each.auto_class for each in TASKS.values()} | OTHER_CLASSES
+    if task is None:
+        found = (_auto_class_with(each, known.values()) for each in _classes(adapter, base))
+        return next(filter(None, found), "AutoModelForCausalLM")
     if task not in known:
         message = f"`task_type` is {task!r}; known are {', '.join(known)}"
         raise MergeError(message, str(adapter.config.path))
     return known[task]
+
+
+def _classes(adapter: AdapterFolder, base: Path | None) -> Iterator[str]:
+    """Give the names of classes that the trained model may be of, the likeliest first."""
+    noted = adapter.config.settings.get("auto_mapping")
+    library = noted.get("parent_library") if isinstance(noted, dict) else None
+    if noted and str(library).partition(".")[0] == "transformers":
+        yield str(noted.get("base_model_class"))
+    if base is not None:
+        yield from read_json(base / "config.json").get("architectures") or []
+
+
+def _auto_class_with(model_class: str, first: Iterable[str]) -> str | None:
+    """Return which of transformers' auto classes builds a class; those of `first` before others."""
+    from transformers.models.auto import modeling_auto
+
+    others: list[str] = sorted(each for each in vars(modeling_auto) if each.startswith("AutoModel"))
+    for name in (*first, *others):
+        mapping = getattr(getattr(modeling_auto, name), "_model_mapping", None)
+        built = getattr(mapping, "_model_mapping", {}).values()
+        if any(model_class in ([each] if isinstance(each, str) else each) for each in built):
+            return name
+    return None
 
 
 def merged_model(adapter: AdapterFolder, base: Path) -> Any:
@@ -44,7 +72,7 @@ def merged_model(adapter: AdapterFolder, base: Path) -> Any:
     """
     own = adapter.path / "config.json"
     config = load_config(adapter.path if own.is_file() else base)
-    auto_class = auto_class_of(adapter)
+    auto_class = auto_class_of(adapter, base)
     model = weightless_model(config, auto_class)
     resized = _resized(model, adapter)
     if resized:
@@ -58,10 +86,11 @@ def _resized(model: Any, adapter: AdapterFolder) -> dict[str, int]:
     """Return what the config has to say so that the adapter's own heads and embeddings fit."""
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]
     vocabulary = {id(module.weight) for module in ends if module is not None}
+    own = dict(model.named_parameters(remove_duplicate=False))
     changes = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        given = adapter.tensors.get(PREFIX + name)
-        if given is None or given.shape == parameter.shape:
+    for held, name in base_parameters(adapter.tensors, own).items():
+        given, parameter = adapter.tensors[held], own[name]
+        if given.shape == parameter.shape:
             continue
         if id(parameter) in vocabulary:
             changes["vocab_size"] = len(given)

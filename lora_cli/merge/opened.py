@@ -6,11 +6,12 @@ for those, and for all that are not known here, the weights are read at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lora_cli.errors import MergeError
 from lora_cli.merge.adapted import Adapted, attach
 from lora_cli.merge.adapter_config import check_known, read_json
 from lora_cli.merge.adapter_folder import AdapterFolder
@@ -65,6 +66,7 @@ def open_adapted(adapter: AdapterFolder, base: Path, files: Checkpoint | None = 
     check_known(adapter.config)
     files = files or open_checkpoint(base)
     model = merged_model(adapter, base)
+    sizes = {name: each.shape for name, each in model.named_parameters(remove_duplicate=False)}
     found, unplaced = storages(model, files)
     held = held_weights(model, adapter.origin, str(adapter.path))
     classes = read_json(base / "config.json").get("architectures") or [type(model).__name__]
@@ -74,7 +76,30 @@ def open_adapted(adapter: AdapterFolder, base: Path, files: Checkpoint | None = 
     if adapter.config.kind not in BY_THEMSELVES:
         _fill(model, stored, held)
     modules = dict(model.named_modules())
-    return Opened(model, modules, stored, held, attach(model, adapter.path, adapter.tensors))
+    adapted = attach(model, adapter.path, adapter.tensors)
+    _check_sizes(sizes, stored, adapted, str(adapter.path))
+    return Opened(model, modules, stored, held, adapted)
+
+
+def _check_sizes(
+    sizes: Mapping[str, Sequence[int]], stored: StoredModel, adapted: Adapted, place: str
+) -> None:
+    """Check that what the adapter does not bring along has the size that it was trained with.
+
+    Raises:
+        MergeError: a parameter was resized before training, and is not saved with the adapter.
+    """
+    for name, storage in stored.places.items():
+        if storage.plain and name not in adapted.replaced:
+            (tensor,) = storage.stored
+            due = tuple(sizes.get(name, tensor.shape))
+            if due != tensor.shape:
+                message = (
+                    f"was trained with `{name}` resized to {due}: it was not saved with the "
+                    f"adapter, and the base has {tensor.shape}"
+                )
+                hint = "save the resized model as it was before training, and name it with --base"
+                raise MergeError(message, place, hint)
 
 
 def _turn_round(

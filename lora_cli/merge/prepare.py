@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lora_cli.errors import MergeError
-from lora_cli.merge.adapter_config import CAUSAL_TASKS, read_json
+from lora_cli.merge.adapter_config import read_json
 from lora_cli.merge.adapter_folder import AdapterFolder
 from lora_cli.merge.checkpoint import TORCH_NAMES, Checkpoint, open_checkpoint
 from lora_cli.merge.merge_plan import MergePlan, plan_adapted, plan_folding
@@ -91,7 +91,7 @@ def _by_peft(
     opened = open_adapted(adapter, base, files)
     plan = plan_adapted(opened.stored, opened.adapted, opened.held, _torch_dtype(options.dtype))
     kind = type(opened.model).__name__
-    if plan.untied and adapter.config.task not in CAUSAL_TASKS:
+    if plan.untied and opened.model.config.is_encoder_decoder:
         message = f"`{plan.untied[0]}` would get numbers of its own, and {kind} shares them"
         raise MergeError(message, str(adapter.path), "serve it with peft")
     return Prepared(

@@ -98,7 +98,7 @@ def prove(adapter: AdapterFolder, base: Path, merged: Path, dtype: str) -> Proof
         MergeError: one of the two cannot be opened, or cannot be asked module by module.
     """
     asked = ask(adapter, base)
-    found = ask_checkpoint(merged, auto_class_of(adapter), asked.probes)
+    found = ask_checkpoint(merged, auto_class_of(adapter, merged), asked.probes)
     return compare(asked, found, TOLERANCES[dtype])
 
 

@@ -117,11 +117,15 @@ class Remade:
         Raises:
             MergeError: peft does not merge it, or it is no longer finite.
         """
+        import torch
+
         weights: dict[str, torch.Tensor] = {}
         for storage in self.storages:
             for name, weight in storage.read().items():
                 weights[name] = self.held(name, weight).to(finer_than(weight.dtype))
-        weights |= {name: self.replaced[name].float() for name in weights.keys() & self.replaced}
+        for name in weights.keys() & self.replaced:
+            # a copy: peft adds to it in place, and the adapter is asked again for the proof
+            weights[name] = self.replaced[name].to(torch.float32, copy=True)
         for module in self.modules:
             module.merge(weights)
         for storage in self.storages:

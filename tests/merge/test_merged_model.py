@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from peft import LoraConfig, PeftConfig, TrainableTokensConfig, get_peft_model
+from peft import LoHaConfig, LoraConfig, PeftConfig, TrainableTokensConfig, get_peft_model
 
 from lora_cli.errors import MergeError
+from lora_cli.merge.adapter_config import AdapterConfig
+from lora_cli.merge.adapter_folder import AdapterFolder
 from lora_cli.merge.merge import MergeResult
+from lora_cli.merge.merged_model import auto_class_of
 from tests.helpers.adapters import change_config, stored
 from tests.helpers.families import FAMILIES, Family, logits
 from tests.helpers.merges import load, merge_into
@@ -128,13 +131,19 @@ TIED: dict[str, tuple[Callable[[], PeftConfig], bool]] = {
 """What is adapted of a tied model, and whether the merged one is tied."""
 
 
-@pytest.mark.parametrize("what", TIED)
+SAVED = ("embedding", "head", "both tied", "whole head", "tokens")
+"""Where the ends lie beside the adapter as the base holds them: peft saves adapted ones so."""
+
+
+@pytest.mark.parametrize(
+    ("what", "saved"), [*((what, False) for what in TIED), *((what, True) for what in SAVED)]
+)
 def test_a_tied_model_stays_tied_unless_the_adapter_sets_its_ends_apart(
-    tmp_path: Path, bases: Callable[..., Path], what: str
+    tmp_path: Path, bases: Callable[..., Path], what: str, saved: bool
 ) -> None:
     config, stays = TIED[what]
-    case = Case(tmp_path, bases("llama", tied=True), config(), save_embedding_layers=False)
-    told = case.merge()
+    case = Case(tmp_path, bases("llama", tied=True), config(), save_embedding_layers=saved)
+    told = case.merge(verify=saved)
     assert case.tied is stays
     assert told.untied == (() if stays else ("lm_head.weight",))
     names = stored(tmp_path / "merged").keys()
@@ -153,12 +162,15 @@ UNTIED: dict[str, Callable[[], PeftConfig]] = {
 }
 
 
-@pytest.mark.parametrize("what", UNTIED)
+@pytest.mark.parametrize(
+    ("what", "saved"),
+    [*((what, False) for what in UNTIED), ("embedding", True), ("head", True)],
+)
 def test_embeddings_and_heads_of_an_untied_model(
-    tmp_path: Path, bases: Callable[..., Path], what: str
+    tmp_path: Path, bases: Callable[..., Path], what: str, saved: bool
 ) -> None:
-    case = Case(tmp_path, bases("llama"), UNTIED[what](), save_embedding_layers=False)
-    assert case.merge().untied == ()
+    case = Case(tmp_path, bases("llama"), UNTIED[what](), save_embedding_layers=saved)
+    assert case.merge(verify=saved).untied == ()
     assert not case.tied
 
 
@@ -187,19 +199,95 @@ def test_biases_on_b(tmp_path: Path, bases: Callable[..., Path]) -> None:
     Case(tmp_path, bases("bert"), config, "bert").merge()
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_a_vocabulary_that_was_resized_is_saved_with_the_adapter(
-    tmp_path: Path, bases: Callable[..., Path], tied: bool
-) -> None:
-    model = load(bases("llama", tied))
+RESIZED: dict[str, tuple[Callable[[], PeftConfig], bool]] = {
+    "neither": (lora, True),
+    "whole ends": (lambda: lora(modules_to_save=["embed_tokens", "lm_head"]), False),
+    "whole embedding": (lambda: lora(modules_to_save=["embed_tokens"]), False),
+    "tokens": (lambda: lora(trainable_token_indices=[60, 66]), True),
+    "embedding": (lambda: lora(target_modules=[*LEAVES, "embed_tokens"]), False),
+    "head": (lambda: lora(target_modules=[*LEAVES, "lm_head"]), False),
+}
+"""What is adapted of a model of 70 tokens, and whether it stays tied if the base is."""
+
+
+def resized(folder: Path, base: Path, config: PeftConfig) -> Case:
+    """Return an adapter on a base that got 9 tokens more before training; peft saves its ends."""
+    model = load(base)
     model.resize_token_embeddings(70, mean_resizing=False)
-    case = Case(tmp_path, bases("llama", tied), lora(), model=model, save_embedding_layers=True)
-    change_config(tmp_path / "adapter", base_model_name_or_path=str(bases("llama", tied)))
+    case = Case(folder, base, config, model=model, save_embedding_layers=True)
+    change_config(folder / "adapter", base_model_name_or_path=str(base))
+    return case
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("what", RESIZED)
+def test_a_vocabulary_that_was_resized_is_saved_with_the_adapter(
+    tmp_path: Path, bases: Callable[..., Path], what: str, tied: bool
+) -> None:
+    config, stays = RESIZED[what]
+    case = resized(tmp_path, bases("llama", tied), config())
+    if not tied and what in ("embedding", "head"):
+        with pytest.raises(MergeError, match=r"resized to \(70, 64\): it was not saved with"):
+            case.merge()
+        return
     told = case.merge(verify=True)
     assert told.proof is not None
     config = json.loads((tmp_path / "merged" / "config.json").read_text("utf-8"))
     assert config["vocab_size"] == 70
-    assert case.tied is tied
+    assert case.tied is (tied and stays)
+
+
+def test_an_embedding_that_is_saved_beside_its_lora_is_the_one_that_is_added_to(
+    tmp_path: Path, bases: Callable[..., Path]
+) -> None:
+    """As peft loads it: the base that was trained on had another one than the files hold."""
+    model = load(bases("llama"))
+    model.get_input_embeddings().weight.data += 0.1
+    config = lora(target_modules=[*LEAVES, "embed_tokens"])
+    case = Case(tmp_path, bases("llama"), config, model=model, save_embedding_layers=True)
+    assert case.merge(verify=True).proof is not None
+
+
+@pytest.mark.parametrize("family", ["bert", "t5"])
+def test_an_adapter_without_a_task_is_for_the_class_that_peft_noted(
+    tmp_path: Path, bases: Callable[..., Path], family: str
+) -> None:
+    known = FAMILIES[family]
+    heads = ["classifier"] if family == "bert" else None
+    config = LoHaConfig(r=4, target_modules=list(known.leaves[:2]), modules_to_save=heads)
+    told = Case(tmp_path, bases(family, family == "t5"), config, family).merge(verify=True)
+    assert told.proof is not None
+
+
+def test_ends_that_an_encoder_decoder_shares_are_not_set_apart_without_a_task_either(
+    tmp_path: Path, bases: Callable[..., Path]
+) -> None:
+    config = LoraConfig(r=4, target_modules=["q", "lm_head"])
+    Case(tmp_path, bases("t5", True), config, "t5", save_embedding_layers=False)
+    change_config(tmp_path / "adapter", base_model_name_or_path=str(bases("t5", True)))
+    with pytest.raises(MergeError, match=r"T5ForConditionalGeneration shares them"):
+        merge_into(tmp_path / "merged", tmp_path / "adapter")
+
+
+@pytest.mark.parametrize(
+    ("noted", "built"),
+    [
+        (["BertForTokenClassification", "transformers.models.bert"], "TokenClassification"),
+        (["BertForTokenClassification", "mine"], "SequenceClassification"),
+        (["BertOfNextYear", "transformers.models.bert"], "SequenceClassification"),
+        ([None, None], "SequenceClassification"),
+        (None, "SequenceClassification"),
+    ],
+)
+def test_a_class_that_is_not_of_transformers_is_not_used_but_the_bases_own(
+    tmp_path: Path, bases: Callable[..., Path], noted: list[Any] | None, built: str
+) -> None:
+    keys = ("base_model_class", "parent_library")
+    mapping = noted and dict(zip(keys, noted, strict=True))
+    settings = {"task_type": None, "auto_mapping": mapping}
+    adapter = AdapterFolder(tmp_path, AdapterConfig(tmp_path, settings), {}, {})
+    found = auto_class_of(adapter, bases("bert"))
+    assert found == f"AutoModelFor{built}"
 
 
 @pytest.mark.parametrize("own_config", [True, False])
