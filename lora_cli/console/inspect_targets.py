@@ -26,7 +26,7 @@ from lora_cli.errors import InspectError, PlanError, RecipeError
 from lora_cli.targets.asked import Asked, asked_recipe
 from lora_cli.targets.inspect import Inspection
 
-NOT_RUN = "read in the servers' sources; neither was run"
+NOT_RUN = "by what their sources say; neither was run"
 
 
 def inspect_and_show(asked: Asked, *, tree: bool, as_json: bool, as_yaml: bool) -> None:

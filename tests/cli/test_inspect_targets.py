@@ -66,7 +66,7 @@ def test_what_is_shown(inspect: Call, llama: Path) -> None:
     assert "target_modules=all-linear: 14 modules, 4,352 trainable as plain LoRA" in output
     assert "  the same as our all-linear" in output
     assert "vLLM       vllm serve" in output
-    assert "read in the servers' sources; neither was run" in output
+    assert "by what their sources say; neither was run" in output
     assert output.endswith("  variant: lora\n  rank: 4\n  target_modules: all-linear\n")
 
 
