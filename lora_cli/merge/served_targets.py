@@ -1,7 +1,7 @@
 """Which servers will take an adapter, told from the modules that it is going to be trained on.
 
 The rules for a plain LoRA are those of `exportable` and `servers`. That vLLM passes by adapters on
-vision and audio towers is told by excerpts of its sources; that llama.cpp takes them was not checked.
+vision and audio towers is told by excerpts of its sources; llama.cpp was not checked for them.
 """
 
 from __future__ import annotations
