@@ -88,3 +88,27 @@ def recipe_file(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[.
         return path
 
     return write
+
+
+@pytest.fixture
+def loracli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs the command line and gives (exit code, output, errors)."""
+    from lora_cli import cli
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "dumb")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["loracli", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return call

@@ -17,7 +17,7 @@ from lora_cli.memory.closed_form import closed_form
 from lora_cli.memory.components import Group, by_category, by_module, by_phase, largest
 from lora_cli.memory.host import LIBRARIES, HostMemory, host_memory
 from lora_cli.memory.interval import Interval, exactly
-from lora_cli.memory.simulate import CannotSimulate, per_step, simulate
+from lora_cli.memory.simulate import CannotSimulate, simulate, twice
 from lora_cli.memory.subject import Subject
 from lora_cli.memory.trace import Category, Phase, Trace
 from lora_cli.plan.run_plan import RunPlan
@@ -98,8 +98,7 @@ def traced(subject: Subject, *, simulated: bool = True) -> Traced:
     if not simulated:
         return Traced(closed_form(plan, subject.facts.base, batch), "closed form", "not asked for")
     try:
-        # twice: the optimizer's state is made at the end of the first step, and kept
-        return Traced(simulate(plan, [batch] * (2 * per_step(plan))), "simulated")
+        return Traced(simulate(plan, twice(plan, batch)), "simulated")
     except CannotSimulate as error:
         reason = error.problems[0].message
         return Traced(closed_form(plan, subject.facts.base, batch), "closed form", reason)

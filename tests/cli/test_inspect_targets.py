@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from lora_cli import cli
 from tests.helpers.model_folders import TINY, config_folder, raw_config, write_gguf
 
 Call = Callable[..., tuple[int, str, str]]
@@ -19,23 +18,9 @@ ROWS = '{"prompt": "1+1", "completion": "2"}\n'
 
 
 @pytest.fixture
-def inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+def inspect(loracli: Call) -> Call:
     """Return a function that runs the command and gives (exit code, output, errors)."""
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("TERM", "dumb")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["loracli", "inspect-targets", *map(str, arguments)])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        output = capsys.readouterr()
-        return code, output.out, output.err
-
-    return call
+    return partial(loracli, "inspect-targets")
 
 
 @pytest.fixture

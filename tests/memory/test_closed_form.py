@@ -9,7 +9,7 @@ import pytest
 
 from lora_cli.memory.closed_form import closed_form
 from lora_cli.memory.components import by_category, by_phase
-from lora_cli.memory.simulate import per_step, simulate
+from lora_cli.memory.simulate import simulate, twice
 from lora_cli.memory.subject import Subject, subject_of_settings
 from lora_cli.memory.trace import Trace
 from tests.helpers.model_folders import config_folder
@@ -156,5 +156,5 @@ def test_the_closed_form_is_near_the_simulation(
 ) -> None:
     """Well inside the ±15 % that are said of it."""
     subject = bare("training.batch_size=1", "training.max_length=512", *settings)
-    simulated = simulate(subject.plan, [subject.batch] * (2 * per_step(subject.plan)))
+    simulated = simulate(subject.plan, twice(subject.plan, subject.batch))
     assert trace_of(subject).peak_bytes() == pytest.approx(simulated.peak_bytes(), rel=most)

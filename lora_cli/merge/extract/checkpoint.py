@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_cli.errors import ExtractError
-from lora_cli.facts.weight_files import INDEX, SINGLE
-from lora_cli.merge.adapter_config import read_json
+from lora_cli.errors import ExtractError, PlanError
+from lora_cli.facts.weight_files import INDEX, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -81,11 +80,10 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
 
 def _weight_files(folder: Path) -> list[Path]:
     """Return the files that transformers would load, and no others that lie beside them."""
-    files = [folder / SINGLE]
-    if not files[0].is_file() and (folder / INDEX).is_file():
-        weight_map = read_json(folder / INDEX).get("weight_map")
-        names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
-        files = [folder / name for name in sorted(names)]
+    try:
+        files = weight_files(folder)
+    except PlanError as error:
+        raise ExtractError.from_problems(error.problems) from error
     absent = [file.name for file in files if not file.is_file()]
     if absent or not files:
         message = f"has no weights in {absent[0] if absent else INDEX}"

@@ -16,9 +16,8 @@ from lora_cli.merge.combine.options import CombineOptions
 from tests.helpers.adapters import make_adapter, stored
 from tests.helpers.changes import changes_of
 from tests.helpers.runs import PLAIN_PEFT
-from tests.merge.conftest import Call, loracli
+from tests.merge.conftest import Call
 
-__all__ = ["loracli"]
 pytestmark = PLAIN_PEFT
 TinyModel = Callable[[str], Path]
 TIES = ("--method", "ties", "--density", 0.5)

@@ -65,7 +65,7 @@ def test_rows_together_are_the_tensors(
             {"model.safetensors.index.json": '{"weight_map": {"a": "gone.safetensors"}}'},
             "has no weights in gone.safetensors",
         ),
-        ({"model.safetensors.index.json": "{}"}, "has no weights in model.safetensors.index"),
+        ({"model.safetensors.index.json": "{}"}, "is no index of weights"),
     ],
 )
 def test_missing_and_broken_files_are_named(

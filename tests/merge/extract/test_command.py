@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.runs import PLAIN_PEFT
-from tests.merge.conftest import Call, loracli
+from tests.merge.conftest import Call
 from tests.merge.extract.conftest import Tune
 
-__all__ = ["loracli"]
 pytestmark = PLAIN_PEFT
 TinyModel = Callable[[str], Path]
 
