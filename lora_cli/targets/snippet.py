@@ -10,6 +10,7 @@ from typing import Any
 from lora_cli.adapters.low_rank import LowRankSpec
 from lora_cli.adapters.targeted import TargetRegex
 from lora_cli.facts.base_model import BaseModelFacts
+from lora_cli.recipe.scalars import read_scalar
 from lora_cli.recipe.schema import Recipe
 from lora_cli.targets.cost import Choice
 
@@ -70,8 +71,8 @@ def _flow(value: Any) -> str:
 
 
 def _is_bare(text: str) -> bool:
-    """Return whether YAML reads the text as itself without quotes, anywhere on a line."""
+    """Return whether recipes and other readers of YAML take the text for itself, on any line."""
     import yaml
 
-    plain = re.fullmatch(r"[A-Za-z_./~][\w./~-]*", text, re.ASCII) is not None
-    return plain and yaml.safe_load(text) == text
+    plain = re.fullmatch(r"([A-Za-z_]|~?/|\.\.?/)[\w./~-]*", text, re.ASCII) is not None
+    return plain and yaml.safe_load(text) == text == read_scalar(text)

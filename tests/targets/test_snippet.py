@@ -37,6 +37,8 @@ def test_a_value_reads_back(value: Any) -> None:
         ("../models/base", "../models/base"),
         ("package://m/x.gguf", "'package://m/x.gguf'"),
         ("no", "'no'"),
+        ("N", "'N'"),
+        ("...", "'...'"),
         ("1e3", "'1e3'"),
         (32.0, "32"),
         (0.05, "0.05"),
