@@ -90,17 +90,27 @@ def exit_code_of(error: LoraCliError) -> int:
     return error.exit_code
 
 
+def _end(error: LoraCliError) -> int:
+    """Show an error, to a program as well where it asked for JSON, and return the exit code."""
+    from lora_cli.console.errors import error_as_json, show_error
+
+    show_error(error)
+    code = exit_code_of(error)
+    if "--json" in sys.argv:
+        typer.echo(error_as_json(error, code))
+    return code
+
+
 def _end_of_disk(error: OSError) -> int:
     """Show what the disk refused and return the exit code; anything else is unexpected."""
-    from lora_cli.console.errors import show_error, show_unexpected
-
     if error.errno not in DISK_ERRORS:
+        from lora_cli.console.errors import show_unexpected
+
         show_unexpected(error)
         return 3
     where = str(error.filename or "")
     hint = "make room; a run goes on with --resume" if error.errno != errno.EROFS else ""
-    show_error(RunError(f"cannot be written: {error.strerror}", where, hint))
-    return 1
+    return _end(RunError(f"cannot be written: {error.strerror}", where, hint))
 
 
 def main() -> None:
@@ -108,10 +118,7 @@ def main() -> None:
     try:
         app()
     except LoraCliError as error:
-        from lora_cli.console.errors import show_error
-
-        show_error(error)
-        sys.exit(exit_code_of(error))
+        sys.exit(_end(error))
     except OSError as error:
         sys.exit(_end_of_disk(error))
     except Exception as error:  # the boundary: anything unforeseen leaves a log, not a traceback

@@ -23,7 +23,9 @@ Overrides = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what an earlier call wrote there.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON for a program to read, of errors too.")
+]
 
 
 def unread(context: typer.Context, names: Collection[str], message: str) -> list[Problem]:

@@ -12,7 +12,7 @@ from lora_cli.merge.combine.choices import Into, MajoritySign, Method
 
 SEVERAL = "Several adapters"
 OF_SEVERAL = ("method", "weight", "density", "rank", "energy", "majority_sign", "seed", "into")
-OF_A_MODEL = ("dtype", "max_shard_size", "base", "onto", "verify")
+OF_A_MODEL = ("dtype", "max_shard_size", "base", "any_base", "onto", "verify")
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -56,6 +56,10 @@ def command(  # noqa: PLR0913  # a command's options
     base: Annotated[
         str, typer.Option(help="Where the base is now, if not where the adapter says.")
     ] = "",
+    any_base: Annotated[
+        bool,
+        typer.Option("--any-base", help="Take a base that is not the one of the training."),
+    ] = False,
     onto: Annotated[
         Literal["dequantised", "original"],
         typer.Option(
@@ -131,6 +135,7 @@ def command(  # noqa: PLR0913  # a command's options
         dtype=dtype,
         max_shard_bytes=max_shard_size,
         base=base,
+        any_base=any_base,
         onto=onto,
         verify=verify,
         overwrite=overwrite,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import traceback
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -28,6 +30,16 @@ def show_error(error: LoraCliError) -> None:
         _show_problem(console, problem)
     if rest := _count(error.problems[MOST_SHOWN:]):
         _print(console, Text(f"… and {rest:,} more", style="dim"))
+
+
+def error_as_json(error: LoraCliError, exit_code: int) -> str:
+    """Return an error for a program: its title, its exit code, and all its problems."""
+    problems = [
+        {**asdict(problem.where), "message": problem.message, "hint": problem.hint}
+        for problem in error.problems
+    ]
+    told = {"error": error.title, "exit_code": exit_code, "problems": problems}
+    return json.dumps(told, indent=2)
 
 
 def _count(problems: Sequence[Problem]) -> int:

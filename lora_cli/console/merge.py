@@ -68,6 +68,8 @@ def show_merge(merged: MergeResult, console: Console) -> None:
     if merged.dropped:
         lines.append(f"left out  {', '.join(merged.dropped)}: this model has no place for them")
     lines.append(f"proof     {_proof(merged)}")
+    if merged.base_doubt:
+        lines.append(f"note      {merged.base_doubt}")
     if merged.difference_to_training is not None:
         lines.append(
             "note      on the original weights it is not the model that was trained: logits "

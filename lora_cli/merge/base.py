@@ -20,6 +20,7 @@ from lora_cli.model.weights import fetch_weights
 from lora_cli.words import reason_of
 
 ORIGIN = "loracli.json"
+FINGERPRINT = "base_fingerprint"
 
 
 def read_origin(adapter: Path) -> dict[str, Any]:
@@ -44,7 +45,13 @@ def base_name(config: AdapterConfig, origin: Mapping[str, Any]) -> str:
     return name
 
 
-def find_base(config: AdapterConfig, origin: Mapping[str, Any], elsewhere: str = "") -> ModelSource:
+def find_base(
+    config: AdapterConfig,
+    origin: Mapping[str, Any],
+    elsewhere: str = "",
+    *,
+    any_base: bool = False,
+) -> ModelSource:
     """Return where the adapter's base is: where its files say, or `elsewhere`.
 
     Raises:
@@ -56,12 +63,37 @@ def find_base(config: AdapterConfig, origin: Mapping[str, Any], elsewhere: str =
         source = find_model(name, revision=revision, base_dir=Path.cwd())
     except PlanError as error:
         raise MergeError.from_problems(error.problems) from error
-    planned = origin.get("base_fingerprint")
-    if planned and planned != source.fingerprint:
+    if _is_another(origin, source) and not any_base:
         message = f"`{name}` is not the base that the adapter was trained on"
         place = str(config.path.parent / ORIGIN)
-        raise MergeError(message, place, f"{source.fingerprint} ≠ {planned}")
+        hint = (
+            f"{source.fingerprint} ≠ {origin[FINGERPRINT]}; the same weights in other files differ "
+            "too: `loracli merge --any-base` takes whatever has the right shapes"
+        )
+        raise MergeError(message, place, hint)
     return source
+
+
+def doubt_about(origin: Mapping[str, Any], source: ModelSource) -> str:
+    """Return why `source` is not known to be the base of the training; nothing where it is."""
+    planned = origin.get(FINGERPRINT)
+    if not planned:
+        return "the adapter does not tell its base's weights: only their shapes were checked"
+    if _is_another(origin, source):
+        return "it is not the base that the adapter was trained on (--any-base)"
+    if planned != source.fingerprint:
+        return f"the adapter was trained on {planned}: that these are its weights was not checked"
+    return ""
+
+
+def _is_another(origin: Mapping[str, Any], source: ModelSource) -> bool:
+    """Return whether this is surely not the base of the training.
+
+    A commit of the hub and a folder's content tell nothing of each other.
+    """
+    planned = str(origin.get(FINGERPRINT) or "")
+    alike = planned.partition(":")[0] == source.fingerprint.partition(":")[0]
+    return alike and planned != source.fingerprint
 
 
 def fetch_base(source: ModelSource) -> Path:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lora_cli.errors import MergeError
 from lora_cli.files import new_folder, write_text
 from lora_cli.merge.adapter_folder import AdapterFolder, find_adapter, read_adapter
-from lora_cli.merge.base import fetch_base, find_base, full_precision
+from lora_cli.merge.base import doubt_about, fetch_base, find_base, full_precision
 from lora_cli.merge.checkpoint import companions_size
-from lora_cli.merge.output import check_free, write_companions
+from lora_cli.merge.output import CONFIG_FILE, write_companions
 from lora_cli.merge.prepare import MergeOptions, Prepared, prepare_merge
+from lora_cli.merge.replacing import check_place
 from lora_cli.merge.writing import lay_out, write_layout
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class MergeResult:
     adapter: str
     method: str
     base: str
+    base_doubt: str
+    """Why it is not known to be the base that the adapter was trained on; empty where it is."""
     output: str
     adapter_tensors: int
     tensors: int
@@ -60,8 +63,11 @@ def merge_adapter(
     options: MergeOptions,
     *,
     report: Progress = lambda _phase, _done, _total: None,
+    account: Callable[[MergeResult], dict[str, Any]] = asdict,
 ) -> MergeResult:
     """Write a folder: the base of the adapter with the adapter folded in, ready to load.
+
+    What `account` makes of the result is kept in it as `merge_report.json`.
 
     Raises:
         MergeError: the output is taken, any tensor of the adapter would be lost, or the written
@@ -70,11 +76,11 @@ def merge_adapter(
     started = time.perf_counter()
     folder = find_adapter(adapter_or_run)
     output = options.output or _beside(adapter_or_run, folder)
-    check_free(output, overwrite=options.overwrite)
+    check_place(output, CONFIG_FILE, [adapter_or_run], overwrite=options.overwrite)
     adapter = read_adapter(folder)
     report("reading", 0, 0)
-    source = find_base(adapter.config, adapter.origin, options.base)
-    _check_apart(output, [folder, source.folder])
+    source = find_base(adapter.config, adapter.origin, options.base, any_base=options.any_base)
+    check_place(output, CONFIG_FILE, [source.gguf or source.folder], overwrite=options.overwrite)
     fetched = fetch_base(source)
     with full_precision(fetched) as base, _errors_named(output):
         prepared = prepare_merge(adapter, base, options, dequantised=base != fetched)
@@ -88,6 +94,7 @@ def merge_adapter(
                 adapter=str(folder),
                 method=adapter.method,
                 base=str(source.gguf or source.folder),
+                base_doubt=doubt_about(adapter.origin, source),
                 output=str(output),
                 adapter_tensors=len(adapter.tensors),
                 tensors=len(prepared.plan.tensors),
@@ -100,7 +107,7 @@ def merge_adapter(
                 difference_to_training=drift,
                 seconds=time.perf_counter() - started,
             )
-            write_text(new / REPORT, json.dumps(asdict(result), indent=2) + "\n")
+            write_text(new / REPORT, json.dumps(account(result), indent=2) + "\n")
     return result
 
 
@@ -154,17 +161,6 @@ def _errors_named(output: Path) -> Iterator[None]:
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}"
         raise MergeError(reason, str(error.filename or output)) from error
-
-
-def _check_apart(output: Path, inputs: Sequence[Path]) -> None:
-    """Check that not even `--overwrite` replaces what is being merged.
-
-    Raises:
-        MergeError: it would.
-    """
-    if any(output.resolve() == each.resolve() for each in inputs):
-        message = "holds what is to be merged: it is not overwritten"
-        raise MergeError(message, str(output), "name another --output")
 
 
 def _check_space(output: Path, size: int) -> None:

@@ -1,4 +1,4 @@
-"""What merging and exporting have in common when they write: a free place, and the tokenizer."""
+"""What merging and exporting write beside weights: config, tokenizer, chat template."""
 
 from __future__ import annotations
 
@@ -26,20 +26,6 @@ TOKENIZER_FILES = (
 CONFIG_FILE = "config.json"
 GENERATION = "generation_config.json"
 """What ends an answer: it goes with the chat template, not with the weights."""
-
-
-def check_free(output: Path, *, overwrite: bool = False) -> None:
-    """Check that nothing would be overwritten, or only what may be.
-
-    Raises:
-        MergeError: something is there already.
-    """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    if not overwrite:
-        raise MergeError("exists already", str(output), "name another --output, or remove it")
-    if not (output.is_dir() and (output / "config.json").is_file()):
-        raise MergeError("is no checkpoint: it is not overwritten", str(output))
 
 
 def tokenizer_files(folder: Path) -> list[Path]:

@@ -35,6 +35,8 @@ class MergeOptions:
     """None keeps the base's files."""
     base: str = ""
     """Where the base is, if not where the adapter says."""
+    any_base: bool = False
+    """Whether a base is taken whose fingerprint is another one than in training."""
     onto: Onto = "dequantised"
     """For an adapter trained on a quantized base: what that base held, or the original weights."""
     verify: bool = True

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from lora_cli import cli
-from lora_cli.console.errors import MOST_SHOWN, show_error, show_unexpected
+from lora_cli.console.errors import MOST_SHOWN, error_as_json, show_error, show_unexpected
 from lora_cli.errors import PlanError, Problem, RecipeError, Where
 
 
@@ -57,6 +59,34 @@ def test_a_problem_that_stands_for_several_counts_as_many(
     lines = shown(capsys, *[Problem(Where("x"), "is wrong")] * (MOST_SHOWN + 1), many)
     assert lines[0] == f"the recipe is not valid: {MOST_SHOWN + 491} problems"
     assert lines[-1] == "… and 491 more"
+
+
+def test_a_program_reads_every_problem() -> None:
+    flag = Problem(Where("--set seed=x"), "is wrong")
+    key = Problem(Where("recipe.yaml", 2, 3, "sede"), "unknown key `sede`", "did you mean `seed`?")
+    told = json.loads(error_as_json(RecipeError.from_problems([flag, key]), 2))
+    assert (told["error"], told["exit_code"]) == ("the recipe is not valid", 2)
+    assert told["problems"][0]["file"] == "--set seed=x"
+    assert told["problems"][1] == {
+        "file": "recipe.yaml",
+        "line": 2,
+        "column": 3,
+        "key": "sede",
+        "message": "unknown key `sede`",
+        "hint": "did you mean `seed`?",
+    }
+
+
+def test_json_is_printed_of_errors_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = written(tmp_path, "sede: 1\n")
+    monkeypatch.setattr(sys, "argv", ["loracli", "plan", recipe, "--json"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["problems"][0]["line"] == 1
+    assert "unknown key `sede`" in captured.err
 
 
 def test_a_problem_without_a_place(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from lora_cli.errors import MergeError
 from lora_cli.merge.adapter_folder import read_adapter
-from lora_cli.merge.base import find_base, full_precision
+from lora_cli.merge.base import doubt_about, find_base, full_precision
 from lora_cli.model.base import load_base
 from lora_cli.model.layers import as_out_by_in, is_quantized, weight_of
 from tests.helpers.adapters import stored
@@ -36,6 +36,28 @@ def test_a_base_that_was_moved_is_found_where_it_is_said_to_be(
     origin: dict[str, Any] = {"base": "/nowhere", "base_fingerprint": "folder:sha256:0123"}
     with pytest.raises(MergeError, match="is not the base that the adapter was trained on"):
         find_base(read.config, origin, str(moved))
+
+
+def test_a_base_of_another_kind_cannot_be_told_from_the_trained_one(
+    adapter: Path, tiny_model: TinyModel
+) -> None:
+    """A commit of the hub says nothing of files that were copied from it."""
+    origin = {"base": "owner/name", "base_fingerprint": "hub:owner/name@0123"}
+    found = find_base(read_adapter(adapter).config, origin, str(tiny_model("llama")))
+    assert doubt_about(origin, found) == (
+        "the adapter was trained on hub:owner/name@0123: that these are its weights was not checked"
+    )
+    assert "only their shapes were checked" in doubt_about({}, found)
+    assert doubt_about({"base_fingerprint": found.fingerprint}, found) == ""
+
+
+def test_another_base_is_taken_if_told_so(adapter: Path, tiny_model: TinyModel) -> None:
+    origin = {"base": str(tiny_model("llama")), "base_fingerprint": "folder:sha256:0123"}
+    config = read_adapter(adapter).config
+    with pytest.raises(MergeError, match="--any-base"):
+        find_base(config, origin)
+    found = find_base(config, origin, any_base=True)
+    assert "is not the base that the adapter was trained on" in doubt_about(origin, found)
 
 
 def test_files_in_full_precision_are_the_bases_own(tiny_model: TinyModel) -> None:

@@ -244,7 +244,7 @@ def test_only_a_checkpoint_is_overwritten_and_only_when_told(adapter: Path, tmp_
     assert sum(not after[name].equal(before[name]) for name in before) == 2
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "thesis.tex").touch()
-    with pytest.raises(MergeError, match="is no checkpoint: it is not overwritten"):
+    with pytest.raises(MergeError, match=r"has no config\.json: it is not overwritten"):
         merge_into(tmp_path / "papers", adapter, overwrite=True)
     assert (tmp_path / "papers" / "thesis.tex").exists()
 
@@ -256,7 +256,7 @@ def test_what_is_merged_is_never_overwritten(
     base = Path(shutil.copytree(tiny_model("llama"), tmp_path / "base"))
     adapter = make_adapter(tmp_path / "adapter", base, ["q_proj"])
     shutil.copy(base / "config.json", adapter)  # as an adapter of a classifier has one
-    with pytest.raises(MergeError, match="holds what is to be merged"):
+    with pytest.raises(MergeError, match="holds what is read: it is not overwritten"):
         merge_into(tmp_path / what, adapter, overwrite=True)
     assert (base / "model.safetensors").is_file()
     assert (adapter / "adapter_model.safetensors").is_file()

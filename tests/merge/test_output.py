@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lora_cli.errors import MergeError
-from lora_cli.merge.output import check_free, tokenizer_files, write_companions
+from lora_cli.merge.output import tokenizer_files, write_companions
 
 
 def folder(path: Path, **files: Any) -> Path:
@@ -79,18 +79,3 @@ def test_settings_are_put_where_the_config_keeps_them(
 def test_a_base_without_a_config_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MergeError, match=r"base: has no config\.json"):
         written(folder(tmp_path / "base"), folder(tmp_path / "adapter"), tmp_path / "new")
-
-
-def test_only_what_is_free_or_a_checkpoint_is_written_to(tmp_path: Path) -> None:
-    check_free(tmp_path / "absent")
-    check_free(folder(tmp_path / "empty"))
-    old = folder(tmp_path / "old", config_json={})
-    with pytest.raises(MergeError, match="old: exists already"):
-        check_free(old)
-    check_free(old, overwrite=True)
-    other = folder(tmp_path / "other", thesis_txt={})
-    file = tmp_path / "file"
-    file.touch()
-    for path in (other, file):
-        with pytest.raises(MergeError, match="is no checkpoint: it is not overwritten"):
-            check_free(path, overwrite=True)

@@ -5,18 +5,17 @@ They are made one adapter first, which lies beside the output until it is folded
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lora_cli.errors import MergeError
-from lora_cli.files import write_text
+from lora_cli.errors import MergeError, Where
 from lora_cli.merge.combine.combine import CombineResult, combine_adapters
 from lora_cli.merge.combine.options import CombineOptions
-from lora_cli.merge.merge import REPORT, MergeResult, Progress, merge_adapter
+from lora_cli.merge.merge import MergeResult, Progress, merge_adapter
 from lora_cli.merge.output import CONFIG_FILE
 from lora_cli.merge.prepare import MergeOptions
 from lora_cli.merge.replacing import check_place
@@ -61,10 +60,27 @@ def combine_into_model(
         with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
             combined = Path(temporary) / "adapter"
             combination = combine_adapters(adapters, combined, combining)
-            merged = merge_adapter(combined, replace(options, output=output), report=report)
-        result = CombinedModel(combination, merged)
-        write_text(output / REPORT, json.dumps(result.told(), indent=2) + "\n")
+            with _combination_named(combined, adapters):
+                merged = merge_adapter(
+                    combined,
+                    replace(options, output=output),
+                    report=report,
+                    account=lambda merged: CombinedModel(combination, merged).told(),
+                )
     except OSError as error:
         reason = f"cannot be written: {error.strerror or error}"
         raise MergeError(reason, str(error.filename or output)) from error
-    return result
+    return CombinedModel(combination, merged)
+
+
+@contextmanager
+def _combination_named(combined: Path, adapters: Sequence[Path]) -> Iterator[None]:
+    """Say of a problem with the combination what it is made of: its own folder is gone."""
+    try:
+        yield
+    except MergeError as error:
+        made = Where(" + ".join(map(str, adapters)))
+        raise MergeError.from_problems(
+            replace(each, where=made) if Path(each.where.file).is_relative_to(combined) else each
+            for each in error.problems
+        ) from error

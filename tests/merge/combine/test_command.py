@@ -78,6 +78,16 @@ def test_what_is_cut_of_a_model_is_told(tmp_path: Path, pair: list[Path], loracl
     assert loracli(*merging, "--overwrite")[0] == 0
 
 
+def test_what_does_not_fold_is_named_by_what_it_is_made_of(
+    tmp_path: Path, tiny_model: TinyModel, pair: list[Path], loracli: Call
+) -> None:
+    into = ("--into", "model", "--base", tiny_model("gpt2"), "--any-base", "-o", tmp_path / "out")
+    code, _, errors = loracli("merge", *pair, *TIES, *into)
+    assert code == 1
+    assert f"{pair[0]} + {pair[1]}: " in errors
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_earlier_combination_is_replaced_if_told_so(
     tmp_path: Path, pair: list[Path], loracli: Call
 ) -> None:
@@ -108,6 +118,7 @@ OF_A_MODEL = {
     "--base": "elsewhere",
     "--onto": "dequantised",
 }
+FLAGS = ("--any-base", "--verify/--no-verify")
 
 
 def test_every_option_belongs_to_the_work_that_reads_it() -> None:
@@ -116,7 +127,7 @@ def test_every_option_belongs_to_the_work_that_reads_it() -> None:
     parts = [set(merge.OF_SEVERAL), set(merge.OF_A_MODEL), always]
     assert set.union(*parts) == set(inspect.signature(merge.command).parameters)
     assert sum(map(len, parts)) == len(set.union(*parts))
-    assert (len(OF_SEVERAL), len(OF_A_MODEL)) == (len(parts[0]), len(parts[1]) - 1)  # --verify
+    assert (len(OF_SEVERAL), len(OF_A_MODEL)) == (len(parts[0]), len(parts[1]) - len(FLAGS))
 
 
 def test_options_of_several_adapters_are_refused_for_one(
@@ -137,10 +148,11 @@ def test_options_of_a_model_are_refused_for_an_adapter(
 ) -> None:
     given = [part for option in OF_A_MODEL.items() for part in option]
     wrong = ("--method", "linear", "--seed", 0, "--density", 0.5)
-    code, output, errors = loracli("merge", *pair, "-o", tmp_path / "all", *given, proof, *wrong)
+    given += ["--any-base", proof]
+    code, output, errors = loracli("merge", *pair, "-o", tmp_path / "all", *given, *wrong)
     assert (code, output) == (2, "")
-    assert "wrong usage: 7 problems" in errors
-    for option in (*OF_A_MODEL, "--verify/--no-verify"):
+    assert "wrong usage: 8 problems" in errors
+    for option in (*OF_A_MODEL, *FLAGS):
         assert f"{option}: is for a merged model; without --into model, " in errors
     assert "`linear` has no density" in errors
     assert "`linear` draws nothing: it takes no seed" in errors
