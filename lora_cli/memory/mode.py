@@ -21,6 +21,7 @@ from lora_cli.memory.tracker import Storages
 aten = torch.ops.aten
 INDEXING = (aten.index.Tensor, aten._unsafe_index.Tensor)
 INDEXED_WRITES = (aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default)
+OF_TWO = (aten.add, aten.sub, aten.mul, aten.div, aten.add_, aten.sub_, aten.mul_, aten.div_)
 
 Kernel = Callable[..., Any]
 """Takes the mode's `run` and an operation's arguments; returns what the operation does."""
@@ -53,6 +54,8 @@ class SimulatedDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
             **dict.fromkeys(INDEXING, self._indexed),
             **dict.fromkeys(INDEXED_WRITES, self._indexed),
         }
+        if on_cpu:
+            self._helped |= {each.Tensor: self._promoted for each in OF_TWO}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -137,6 +140,20 @@ class SimulatedDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
         known = self.known.of(tensor)
         held = torch.zeros(tensor.shape, dtype=tensor.dtype) if known is None else known
         return func(held, **options)
+
+    def _promoted(self, func: Any, args: Any, options: Any) -> Any:
+        """Compute with two tensors: a CPU copies one of a narrower type first, a GPU does not."""
+        made = self._results.of(func, args, options)
+        wide = torch.result_type(args[0], args[1])
+        place = self._place_of(func)
+        copies = [
+            torch.empty_like(each, dtype=wide)
+            for each in args[:2]
+            if isinstance(each, torch.Tensor) and each.dtype != wide
+        ]
+        for each in (*copies, made):
+            self.storages.note(each, *place)
+        return made
 
     def _chosen(self, func: Any, args: Any, options: Any) -> Any:
         """Return the k largest: where nothing is known of them, all are chosen equally often."""

@@ -47,6 +47,14 @@ CASES: dict[str, tuple[BatchShape, dict[str, Any]]] = {
         PADDED,
         {"model": BF16, "quantization": "nf4", "adapter": {"variant": "dora"}},
     ),
+    "DoRA, whose products are of two types, checkpointing": (
+        BatchShape(4, 96, padded=True, supervised=8),
+        {
+            "model": BF16,
+            "adapter": {"variant": "dora"},
+            "training": {"gradient_checkpointing": True},
+        },
+    ),
     "int8": (PADDED, {"model": BF16, "quantization": "int8"}),
     "AdamW in 8 bits": (PADDED, {"model": BF16, "training": {"optimizer": "adamw_8bit"}}),
 }
