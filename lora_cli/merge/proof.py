@@ -7,6 +7,8 @@ rounding of the weights that were written. Neither is ever in memory as a whole.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from lora_cli.errors import MergeError
 from lora_cli.merge.adapter_folder import AdapterFolder
-from lora_cli.merge.checkpoint import open_checkpoint
+from lora_cli.merge.checkpoint import FLOATS, Checkpoint, open_checkpoint
 from lora_cli.merge.merged_model import auto_class_of
 from lora_cli.merge.opened import open_adapted
+from lora_cli.merge.remade import is_finite
 from lora_cli.merge.storage import by_parameter, storages
 from lora_cli.merge.streamed import fill_buffers, reader, streaming
 from lora_cli.merge.weightless import load_config, set_apart, weightless_model
@@ -113,7 +116,8 @@ def ask(adapter: AdapterFolder, base: Path) -> Asked:
     read = reader(opened.stored.places, opened.adapted.ties, opened.held.of)
     around = {module.name: module.layers for module in opened.adapted.modules}
     fill_buffers(opened.model, opened.stored.places)
-    with streaming(opened.modules, read, around):
+    files = opened.stored.files
+    with _weights_checked(files, "the base"), streaming(opened.modules, read, around):
         adapted = answers(opened.adapted.model, probes)
         with opened.adapted.model.disable_adapter():
             plain = answers(opened.adapted.model, probes)
@@ -128,14 +132,29 @@ def ask_checkpoint(folder: Path, auto_class: str, probes: Probes) -> torch.Tenso
     """
     model = weightless_model(load_config(folder), auto_class)
     modules, ties = dict(model.named_modules()), dict(model.all_tied_weights_keys)
-    found, _ = storages(model, open_checkpoint(folder))
+    files = open_checkpoint(folder)
+    found, _ = storages(model, files)
     for parameter in ties:
         owner, _, leaf = parameter.rpartition(".")
         set_apart(modules[owner], leaf)
     places = by_parameter(found)
     fill_buffers(model, places)
-    with streaming(modules, reader(places, ties)):
+    written = "the merged checkpoint"
+    with _weights_checked(files, written), streaming(modules, reader(places, ties)):
         return answers(model, probes)
+
+
+@contextmanager
+def _weights_checked(files: Checkpoint, what: str) -> Iterator[None]:
+    """Where there are no answers, name the weight of `what` that is no number, if there is one."""
+    try:
+        yield
+    except MergeError as error:
+        for tensor in files.tensors.values():
+            if tensor.dtype in FLOATS and not is_finite(tensor.read()):
+                message = f"`{tensor.name}` of {what} holds what is no number: it has no answers"
+                raise MergeError(message, tensor.file.name) from error
+        raise
 
 
 def answers(model: Any, probes: Probes) -> torch.Tensor:

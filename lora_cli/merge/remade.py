@@ -5,7 +5,7 @@ Both add in float32, or finer where the base is, and round once, to the type tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
 from typing import TYPE_CHECKING
@@ -90,7 +90,7 @@ class Folded:
             torch.mm(lora_b[first : first + count], lora_a, out=delta[:count])
             exact[:count].copy_(weight).add_(delta[:count].mul_(self.update.scaling))
             rounded[:count].copy_(exact[:count])
-            check_finite(rounded[:count], self.weight.name)
+            check_finite(rounded[:count], self.weight.name, [self.weight])
             yield Rows(self.weight.name, first, rounded[:count])
 
 
@@ -131,19 +131,28 @@ class Remade:
         for storage in self.storages:
             for written, tensor in storage.split(weights).items():
                 rounded = tensor.to(self.dtypes[written])
-                check_finite(rounded, written)
+                check_finite(rounded, written, storage.stored)
                 yield Rows(written, 0, rounded)
 
 
-def check_finite(tensor: torch.Tensor, name: str) -> None:
-    """Check that every number is one.
+def check_finite(tensor: torch.Tensor, name: str, before: Iterable[StoredTensor]) -> None:
+    """Check that every number is one in a tensor that was made of those of the base in `before`.
 
     Raises:
         MergeError: one is not.
     """
+    if is_finite(tensor):
+        return
+    for each in before:
+        if not is_finite(each.read()):
+            raise MergeError(f"`{each.name}` of the base holds what is no number", str(each.file))
+    raise MergeError(f"`{name}` is no longer finite once the adapter is merged")
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Return whether every number is one."""
     # twenty times as fast as isfinite(), and NaN comes through
-    if tensor.numel() and not all(map(isfinite, tensor.aminmax())):
-        raise MergeError(f"`{name}` is no longer finite once the adapter is merged")
+    return tensor.numel() == 0 or all(map(isfinite, tensor.aminmax()))
 
 
 @dataclass(frozen=True, slots=True)

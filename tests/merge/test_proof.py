@@ -55,6 +55,21 @@ def test_a_merge_is_proved_by_its_own_type(
     assert told["proof"]["relative_difference"] == proof.relative_difference
 
 
+@pytest.mark.parametrize("part", ["mlp.up_proj", "input_layernorm"])
+def test_a_weight_that_is_no_number_is_named(
+    adapter: Path, tmp_path: Path, tiny_model: TinyModel, part: str
+) -> None:
+    """Whether the adapter is on it or not."""
+    base = Path(shutil.copytree(tiny_model("llama"), tmp_path / "base"))
+    weights = load_file(base / "model.safetensors")
+    name = f"model.layers.1.{part}.weight"
+    weights[name].view(-1)[3] = float("nan")
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(MergeError, match=f"`{name}` of the base holds what is no number"):
+        merge_into(tmp_path / "merged", adapter, verify=True, base=str(base))
+    assert not (tmp_path / "merged").exists()
+
+
 @pytest.mark.parametrize("wrong", ["a tensor of zeros", "no change"])
 @pytest.mark.parametrize("dtype", [None, "bfloat16"])
 def test_a_wrong_checkpoint_is_refused_and_leaves_nothing(
