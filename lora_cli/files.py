@@ -21,7 +21,7 @@ FULL_BYTES = 2**20
 _TOKEN_LENGTH = 16
 """Hexadecimal digits at the end of a temporary name."""
 _OLD = ".old"
-"""Ends the name of a folder that is being replaced: whatever happens, it is whole."""
+"""Ends the name of a folder that is being replaced; until the new one is there, it is whole."""
 
 
 def sha256_of_file(path: Path) -> str:
@@ -72,10 +72,28 @@ def new_folder(path: Path) -> Iterator[Path]:
             yield temporary
             _settle(temporary)
             _replace_folder(temporary, path)
+            _remove_replaced(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync_folder(path.parent)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary sibling of `path` that is deleted at the end.
+
+    What processes that died left of theirs is deleted too.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_unfinished(path)
+    temporary = _new_sibling(path)
+    temporary.mkdir()
+    try:
+        with locked(temporary):
+            yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -122,11 +140,16 @@ def remove_leftovers(folder: Path) -> None:
 
 def _remove_unfinished(path: Path) -> None:
     """Delete the siblings that were to become `path`, of processes that are no more."""
-    for sibling in path.parent.glob(f".{glob.escape(path.name)}-" + "[0-9a-f]" * _TOKEN_LENGTH):
+    for sibling in path.parent.glob(_temporary_names(path)):
         if sibling.is_dir():
             with locked(sibling) as abandoned:
                 if abandoned:
                     shutil.rmtree(sibling, ignore_errors=True)
+
+
+def _temporary_names(path: Path) -> str:
+    """Return the pattern of what `_new_sibling` gives for a path."""
+    return f".{glob.escape(path.name)}-" + "[0-9a-f]" * _TOKEN_LENGTH
 
 
 def _new_sibling(path: Path) -> Path:
@@ -145,7 +168,12 @@ def _replace_folder(new: Path, target: Path) -> None:
     except BaseException:
         old.rename(target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_replaced(path: Path) -> None:
+    """Delete what `path` has taken the place of, now or when a process died."""
+    for old in path.parent.glob(_temporary_names(path) + _OLD):
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _settle(folder: Path) -> None:

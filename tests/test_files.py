@@ -17,6 +17,7 @@ import pytest
 from lora_cli.files import (
     new_folder,
     remove_leftovers,
+    scratch_folder,
     sha256_of_file,
     sha256_of_text,
     write_bytes,
@@ -213,8 +214,18 @@ def test_a_process_that_is_killed_leaves_no_half_folder(tmp_path: Path, moment: 
         assert not (tmp_path / "step-000001").exists()
         assert sorted((path / "name").read_text() for path in hidden) == ["new", "old"]
     fill(tmp_path / "step-000001", "next")
-    hidden = [path for path in tmp_path.iterdir() if path.name.startswith(".step-000001-")]
-    assert [(path / "name").read_text() for path in hidden] == ["old"] * (moment != "inside")
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"], "nothing is left behind"
+
+
+def test_a_scratch_folder_goes_with_its_process_or_with_the_next_one(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path / "deep" / "merged") as scratch:
+        (scratch / "adapter").mkdir()
+        fill(tmp_path / "deep" / "merged", "written meanwhile")
+        assert scratch.is_dir()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["merged"]
+    scratch.mkdir()  # as a process leaves it that is killed
+    fill(tmp_path / "deep" / "merged", "next")
+    assert not scratch.exists()
 
 
 def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from lora_cli.merge.adapter_config import AdapterConfig
 from lora_cli.merge.adapter_folder import PREFIX, SIDE_A, SIDE_B, TENSORS
 from lora_cli.merge.base import ORIGIN
 from lora_cli.merge.output import tokenizer_files
+from lora_cli.merge.place import check_room
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,9 @@ def write_canonical(
     """Write pairs that hold their scaling into an existing folder, as plain peft saves a LoRA.
 
     `config` is that of the adapter they were made of, whose tokenizer is copied.
+
+    Raises:
+        MergeError: the disk has no room for it.
     """
     from peft import LoraConfig
     from safetensors.torch import save_file
@@ -53,6 +57,7 @@ def write_canonical(
         whole = padded(pair, rank)
         tensors[f"{PREFIX}{module}{SIDE_A}"] = whole.a
         tensors[f"{PREFIX}{module}{SIDE_B}"] = whole.b
+    check_room(folder.parent, sum(tensor.nbytes for tensor in tensors.values()))
     save_file(tensors, folder / TENSORS, metadata={"format": "pt"})
     LoraConfig(
         task_type=config.task,

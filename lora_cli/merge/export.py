@@ -20,7 +20,7 @@ from lora_cli.merge.canonical import write_canonical
 from lora_cli.merge.exportable import INSTEAD, Exportable, read_exportable
 from lora_cli.merge.factors import factors_of
 from lora_cli.merge.fits import ModuleFit, figures_of, module_fits
-from lora_cli.merge.replacing import check_place
+from lora_cli.merge.place import check_place, told_as
 from lora_cli.merge.servers import Server, ServingFacts, servers_for
 from lora_cli.merge.truncate import Fit, Limit, fit_factors, fit_weight
 from lora_cli.merge.weight_change import AdaptedBase
@@ -63,14 +63,9 @@ def export_lora(
     Raises:
         ExportError: the output is taken, or the adapter has no such form within the limit.
     """
-    try:
+    with told_as(ExportError, output):
         check_place(output, CONFIG, [adapter_or_run], overwrite=overwrite)
         return _export(adapter_or_run, output, limit, report)
-    except MergeError as error:
-        raise ExportError.from_problems(error.problems) from error
-    except OSError as error:
-        reason = f"cannot be written: {error.strerror or error}"
-        raise ExportError(reason, str(error.filename or output)) from error
 
 
 def _export(adapter_or_run: Path, output: Path, limit: Limit, report: Progress) -> ExportResult:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,14 +14,12 @@ from lora_cli.files import new_folder, write_text
 from lora_cli.merge.adapter_folder import AdapterFolder, find_adapter, read_adapter
 from lora_cli.merge.base import doubt_about, fetch_base, find_base, full_precision
 from lora_cli.merge.checkpoint import companions_size
-from lora_cli.merge.output import CONFIG_FILE, write_companions
+from lora_cli.merge.output import write_companions
+from lora_cli.merge.place import check_place, check_room, told_as
 from lora_cli.merge.prepare import MergeOptions, Prepared, prepare_merge
-from lora_cli.merge.replacing import check_place
 from lora_cli.merge.writing import lay_out, write_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lora_cli.merge.proof import Proof
 
 REPORT = "merge_report.json"
@@ -76,15 +72,15 @@ def merge_adapter(
     started = time.perf_counter()
     folder = find_adapter(adapter_or_run)
     output = options.output or _beside(adapter_or_run, folder)
-    check_place(output, CONFIG_FILE, [adapter_or_run], overwrite=options.overwrite)
+    check_place(output, REPORT, [adapter_or_run], overwrite=options.overwrite)
     adapter = read_adapter(folder)
     report("reading", 0, 0)
     source = find_base(adapter.config, adapter.origin, options.base, any_base=options.any_base)
-    check_place(output, CONFIG_FILE, [source.gguf or source.folder], overwrite=options.overwrite)
+    check_place(output, REPORT, [source.gguf or source.folder], overwrite=options.overwrite)
     fetched = fetch_base(source)
-    with full_precision(fetched) as base, _errors_named(output):
+    with full_precision(fetched) as base, told_as(MergeError, output):
         prepared = prepare_merge(adapter, base, options, dequantised=base != fetched)
-        _check_space(output, prepared.plan.size + companions_size(base))
+        check_room(output, prepared.plan.size + companions_size(base))
         with new_folder(output) as new:
             _write(prepared, new, options, report)
             report("checking", 0, 0)
@@ -152,25 +148,3 @@ def _drift(trained: AdapterFolder, prepared: Prepared, new: Path) -> float | Non
     from lora_cli.merge.proof import prove
 
     return prove(trained, prepared.base, new, prepared.coarsest()).relative_difference
-
-
-@contextmanager
-def _errors_named(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = f"cannot be written: {error.strerror or error}"
-        raise MergeError(reason, str(error.filename or output)) from error
-
-
-def _check_space(output: Path, size: int) -> None:
-    """Check that the disk has room for what will be written.
-
-    Raises:
-        MergeError: it has not.
-    """
-    folder = next(each for each in output.absolute().parents if each.is_dir())
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        message = f"needs {size / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB left"
-        raise MergeError(message, str(output), "name another --output, or make room")

@@ -224,15 +224,19 @@ def compare(asked: Asked, ours: torch.Tensor, tolerance: float) -> Proof:
 
 
 def probes_for(adapter: AdapterFolder, config: Any) -> Probes:
-    """Return the run's own evaluation prompts, or texts of all kinds, as tokens."""
+    """Return the ends of the run's own evaluation prompts, or texts of all kinds, as tokens.
+
+    The end of a prompt is its own, where the beginning may be the same for all.
+    """
     import torch
 
     reads = config.get_text_config()
     longest = min(MOST_TOKENS, getattr(reads, "max_position_embeddings", None) or MOST_TOKENS)
     tokenizer = _tokenizer(adapter.path)
     texts = (_prompts(adapter.path.parent) or list(PROBES)) if tokenizer else []
-    encoded = [tokenizer(text)["input_ids"][:longest] for text in texts[:MOST_PROBES]]
-    rows = [torch.tensor(ids) for ids in encoded if ids and max(ids) < reads.vocab_size]
+    encoded = [tokenizer(text)["input_ids"][-longest:] for text in texts[:MOST_PROBES]]
+    kept = {tuple(ids): None for ids in encoded if ids and max(ids) < reads.vocab_size}
+    rows = [torch.tensor(ids) for ids in kept]
     if not rows:
         generator = torch.Generator().manual_seed(0)
         shape = (len(PROBES), min(longest, NUMBERED_TOKENS))

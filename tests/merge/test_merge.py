@@ -226,7 +226,7 @@ def test_too_little_space_is_said_before_the_first_byte(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: shutil._ntuple_diskusage(9, 8, 1))
     monkeypatch.setattr(module, "new_folder", None)
-    with pytest.raises(MergeError, match=r"needs \S+ MB, and the disk has 0 MB left"):
+    with pytest.raises(MergeError, match=r"needs \S+ MB, and the disk has 0\.00 MB left"):
         merge_into(tmp_path / "new" / "merged", adapter)
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
@@ -244,18 +244,20 @@ def test_only_a_checkpoint_is_overwritten_and_only_when_told(adapter: Path, tmp_
     assert sum(not after[name].equal(before[name]) for name in before) == 2
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "thesis.tex").touch()
-    with pytest.raises(MergeError, match=r"has no config\.json: it is not overwritten"):
+    (tmp_path / "papers" / "config.json").write_text("{}")  # as any model has one
+    with pytest.raises(MergeError, match=r"has no merge_report\.json: it is not overwritten"):
         merge_into(tmp_path / "papers", adapter, overwrite=True)
     assert (tmp_path / "papers" / "thesis.tex").exists()
 
 
-@pytest.mark.parametrize("what", ["base", "adapter"])
+@pytest.mark.parametrize("what", ["base", "adapter", "."])
 def test_what_is_merged_is_never_overwritten(
     tmp_path: Path, tiny_model: TinyModel, what: str
 ) -> None:
     base = Path(shutil.copytree(tiny_model("llama"), tmp_path / "base"))
     adapter = make_adapter(tmp_path / "adapter", base, ["q_proj"])
-    shutil.copy(base / "config.json", adapter)  # as an adapter of a classifier has one
+    for folder in (base, adapter, tmp_path):
+        (folder / "merge_report.json").touch()
     with pytest.raises(MergeError, match="holds what is read: it is not overwritten"):
         merge_into(tmp_path / what, adapter, overwrite=True)
     assert (base / "model.safetensors").is_file()

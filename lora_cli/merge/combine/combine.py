@@ -28,7 +28,7 @@ from lora_cli.merge.combine.inputs import (
 from lora_cli.merge.combine.methods import combined_change
 from lora_cli.merge.combine.options import DRAWING, PRUNING, STACKED, VOTING, CombineOptions
 from lora_cli.merge.fits import ModuleFit, figures_of, module_fits
-from lora_cli.merge.replacing import check_place
+from lora_cli.merge.place import check_place, told_as
 from lora_cli.merge.sketch import nearest_pair
 from lora_cli.merge.truncate import Fit, fit_factors
 
@@ -93,14 +93,10 @@ def combine_adapters(
     parts = _parts(inputs, weights)
     figures, origin = figures_of(fits), shared_origin(inputs)
     recorded = {**_used(options), **figures, "adapters": [asdict(part) for part in parts]}
-    try:
-        with new_folder(output) as new:
-            pairs = {module: fit.pair for module, fit in fits.items()}
-            write_canonical(new, pairs, shared_config(inputs), {**origin, "combined": recorded})
-            size = sum(path.stat().st_size for path in new.iterdir())
-    except OSError as error:
-        reason = f"cannot be written: {error.strerror or error}"
-        raise MergeError(reason, str(error.filename or output)) from error
+    with told_as(MergeError, output), new_folder(output) as new:
+        pairs = {module: fit.pair for module, fit in fits.items()}
+        write_canonical(new, pairs, shared_config(inputs), {**origin, "combined": recorded})
+        size = sum(path.stat().st_size for path in new.iterdir())
     return CombineResult(
         adapters=parts,
         method=options.method,

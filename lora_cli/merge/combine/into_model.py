@@ -5,7 +5,6 @@ They are made one adapter first, which lies beside the output until it is folded
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -13,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from lora_cli.errors import MergeError, Where
+from lora_cli.files import scratch_folder
 from lora_cli.merge.combine.combine import CombineResult, combine_adapters
 from lora_cli.merge.combine.options import CombineOptions
-from lora_cli.merge.merge import MergeResult, Progress, merge_adapter
-from lora_cli.merge.output import CONFIG_FILE
+from lora_cli.merge.merge import REPORT, MergeResult, Progress, merge_adapter
+from lora_cli.merge.place import check_place, told_as
 from lora_cli.merge.prepare import MergeOptions
-from lora_cli.merge.replacing import check_place
 
 _OF_ITS_FOLDER = ("base", "output", "bytes_written", "seconds")
 
@@ -54,33 +53,30 @@ def combine_into_model(
         MergeError: the output is taken, the adapters cannot be combined, or not be merged.
         UsageError: there are more or fewer weights than adapters.
     """
-    check_place(output, CONFIG_FILE, adapters, overwrite=options.overwrite)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
-            combined = Path(temporary) / "adapter"
+    check_place(output, REPORT, adapters, overwrite=options.overwrite)
+    with told_as(MergeError, output), scratch_folder(output) as scratch:
+        combined = scratch / "adapter"
+        with _named(combined, str(output)):
             combination = combine_adapters(adapters, combined, combining)
-            with _combination_named(combined, adapters):
-                merged = merge_adapter(
-                    combined,
-                    replace(options, output=output),
-                    report=report,
-                    account=lambda merged: CombinedModel(combination, merged).told(),
-                )
-    except OSError as error:
-        reason = f"cannot be written: {error.strerror or error}"
-        raise MergeError(reason, str(error.filename or output)) from error
+        with _named(combined, " + ".join(map(str, adapters))):
+            merged = merge_adapter(
+                combined,
+                replace(options, output=output),
+                report=report,
+                account=lambda merged: CombinedModel(combination, merged).told(),
+            )
     return CombinedModel(combination, merged)
 
 
 @contextmanager
-def _combination_named(combined: Path, adapters: Sequence[Path]) -> Iterator[None]:
-    """Say of a problem with the combination what it is made of: its own folder is gone."""
+def _named(combined: Path, name: str) -> Iterator[None]:
+    """Give problems with the combination a name that says something: its own folder is gone."""
     try:
         yield
     except MergeError as error:
-        made = Where(" + ".join(map(str, adapters)))
         raise MergeError.from_problems(
-            replace(each, where=made) if Path(each.where.file).is_relative_to(combined) else each
+            replace(each, where=Where(name))
+            if Path(each.where.file).is_relative_to(combined.parent)
+            else each
             for each in error.problems
         ) from error

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_cli.errors import ExtractError, MergeError
+from lora_cli.errors import ExtractError
 from lora_cli.files import new_folder
 from lora_cli.merge.adapter_config import CONFIG
 from lora_cli.merge.canonical import write_canonical
@@ -22,7 +22,7 @@ from lora_cli.merge.extract.models import Models, open_models
 from lora_cli.merge.extract.options import ExtractOptions
 from lora_cli.merge.extract.rest import changes_outside, refuse_rest
 from lora_cli.merge.fits import ModuleFit, figures_of, module_fits
-from lora_cli.merge.replacing import check_place
+from lora_cli.merge.place import check_place, told_as
 from lora_cli.merge.sketch import nearest_pair
 from lora_cli.merge.truncate import Fit, Limit
 
@@ -76,7 +76,7 @@ def extract_lora(
         UsageError: a target is no linear layer of the models.
     """
     started = time.perf_counter()
-    try:
+    with told_as(ExtractError, output):
         check_place(output, CONFIG, (Path(tuned), Path(base)), overwrite=overwrite)
         models = open_models(tuned, base)
         layers = models.layout.chosen(options.targets)
@@ -88,11 +88,6 @@ def extract_lora(
             hint = "is the first the tuned model, and the second its base?"
             raise ExtractError("changes no linear layer: nothing to extract", tuned, hint)
         size = _write(output, models, [layers[name] for name in fits], fits)
-    except MergeError as error:
-        raise ExtractError.from_problems(error.problems) from error
-    except OSError as error:
-        reason = f"cannot be written: {error.strerror or error}"
-        raise ExtractError(reason, str(error.filename or output)) from error
     return ExtractResult(
         tuned=tuned,
         base=base,

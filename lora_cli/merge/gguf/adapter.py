@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_cli.adapters.variant import Factors
-from lora_cli.errors import ExportError, MergeError
+from lora_cli.errors import ExportError
 from lora_cli.facts.model_source import ModelSource
 from lora_cli.files import new_folder, write_text
 from lora_cli.merge.adapter_folder import find_adapter
@@ -31,7 +31,7 @@ from lora_cli.merge.gguf.result import GgufResult
 from lora_cli.merge.gguf.tensors import gguf_names, in_gguf_order
 from lora_cli.merge.gguf.tokenizer import load_tokenizer
 from lora_cli.merge.gguf.write import Layout, new_writer, write_tensors
-from lora_cli.merge.replacing import check_place
+from lora_cli.merge.place import check_place, told_as
 from lora_cli.merge.truncate import Limit
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def export_adapter(
             is of an architecture that is not proven.
     """
     started = time.perf_counter()
-    try:
+    with told_as(ExportError, output):
         check_place(output, FILE, [adapter_or_run], overwrite=overwrite)
         adapter = read_exportable(find_adapter(adapter_or_run))
         base = adapter.find_base()
@@ -71,11 +71,6 @@ def export_adapter(
             from_base = str(base.gguf or base.folder)
             write_text(new / NAME, _modelfile(adapter, from_base).text())
             size = sum(path.stat().st_size for path in new.iterdir())
-    except MergeError as error:
-        raise ExportError.from_problems(error.problems) from error
-    except OSError as error:
-        reason = f"cannot be written: {error.strerror or error}"
-        raise ExportError(reason, str(error.filename or output)) from error
     return GgufResult(
         source=str(adapter.path),
         form="adapter",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_cli.errors import ExportError, MergeError
+from lora_cli.errors import ExportError
 from lora_cli.files import new_folder, write_text
 from lora_cli.merge.gguf.architecture import (
     Architecture,
@@ -26,7 +26,7 @@ from lora_cli.merge.gguf.tensors import gguf_names, in_gguf_order
 from lora_cli.merge.gguf.tokenizer import begins_and_ends, load_tokenizer, write_tokenizer
 from lora_cli.merge.gguf.vocabulary import Vocabulary
 from lora_cli.merge.gguf.write import Layout, new_writer, write_tensors
-from lora_cli.merge.replacing import check_place
+from lora_cli.merge.place import check_place, told_as
 
 if TYPE_CHECKING:
     import torch
@@ -49,18 +49,13 @@ def export_model(
         ExportError: the output is taken, or the file could not say what the model is.
     """
     started = time.perf_counter()
-    try:
+    with told_as(ExportError, output):
         check_place(output, FILE, [folder], overwrite=overwrite)
         source = read_checkpoint(folder)
         export = _ModelExport(source, precision or precision_of(source.dtypes(), str(folder)))
         with new_folder(output) as new:
             kinds, compared = export.write(new)
             size = sum(path.stat().st_size for path in new.iterdir())
-    except MergeError as error:
-        raise ExportError.from_problems(error.problems) from error
-    except OSError as error:
-        reason = f"cannot be written: {error.strerror or error}"
-        raise ExportError(reason, str(error.filename or output)) from error
     return GgufResult(
         source=str(folder),
         form="model",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_cli.errors import ExportError
 from lora_cli.merge.gguf.precision import held
+from lora_cli.merge.place import check_room
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +40,7 @@ def write_tensors(
     `tensors` yields what `layout` names, in its order; one is in memory at a time.
 
     Raises:
-        ExportError: the disk has no room for it.
+        MergeError: the disk has no room for it.
     """
     import numpy as np
     from gguf import quant_shape_to_byte_shape
@@ -52,7 +51,7 @@ def write_tensors(
         size = int(np.prod(byte_shape))
         needed += size
         writer.add_tensor_info(name, byte_shape, np.dtype(np.uint8), size, kind)
-    _check_room(Path(writer.path), needed)
+    check_room(Path(writer.path).parent.parent, needed)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -60,10 +59,3 @@ def write_tensors(
         assert name == given, "tensors come in the file's order"
         writer.write_tensor_data(held(tensor, kind, name))
     return dict(Counter(kind.name.lower() for _, kind in layout.values()))
-
-
-def _check_room(file: Path, needed: int) -> None:
-    free = shutil.disk_usage(file.parent).free
-    if free < needed:
-        message = f"needs {needed / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB free"
-        raise ExportError(message, str(file.parent.parent), "make room, or name a smaller --type")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lora_cli.errors import MergeError
-from lora_cli.merge.replacing import check_place
+from lora_cli.merge.place import check_place
 
 MARK = "adapter_config.json"
 

@@ -1,0 +1,67 @@
+"""Where a folder may be written: a free place, or over an earlier one; never over what is read.
+
+And whether there is room for it, and what the disk said if there was none.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lora_cli.errors import LoraCliError, MergeError
+
+HINT = "name another --output"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def check_place(output: Path, mark: str, read: Iterable[Path], *, overwrite: bool) -> None:
+    """Check that `output` is free, or may be replaced.
+
+    `mark` is a file that every folder of its kind holds; `read` are the folders, runs and files
+    that it is made of.
+
+    Raises:
+        MergeError: something is there that must stay.
+    """
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    place = output.resolve()
+    parts = [part.resolve() for each in read for part in (each, each / "adapter")]
+    if any(part.is_relative_to(place) for part in parts):
+        raise MergeError("holds what is read: it is not overwritten", str(output), HINT)
+    if not overwrite:
+        raise MergeError("exists already", str(output), f"{HINT}, or replace it with --overwrite")
+    if not (output / mark).is_file():
+        raise MergeError(f"has no {mark}: it is not overwritten", str(output), HINT)
+
+
+def check_room(output: Path, size: int) -> None:
+    """Check that the disk has room for `size` bytes, before the first of them is written.
+
+    Raises:
+        MergeError: it has not.
+    """
+    folder = next(each for each in (output, *output.absolute().parents) if each.is_dir())
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        message = f"needs {size / 1e6:,.2f} MB, and the disk has {free / 1e6:,.2f} MB left"
+        raise MergeError(message, str(output), f"{HINT}, or make room")
+
+
+@contextmanager
+def told_as(kind: type[LoraCliError], output: Path) -> Iterator[None]:
+    """Raise as `kind` what is a MergeError, and what the disk refused.
+
+    Of a full disk it is told what was to be written there, whatever was being copied.
+    """
+    try:
+        yield
+    except MergeError as error:
+        raise kind.from_problems(error.problems) from error
+    except OSError as error:
+        place = output if error.errno in _NO_ROOM else error.filename or output
+        done = "written" if error.errno in _NO_ROOM else "read or written"
+        raise kind(f"cannot be {done}: {error.strerror or error}", str(place)) from error
