@@ -17,6 +17,9 @@ from lora_cli.merge.merge import MergeResult, Phase, Progress, merge_adapter
 from lora_cli.merge.prepare import MergeOptions
 from lora_cli.words import counted
 
+MUCH = 0.5
+"""The share of an adapter's effect whose loss is told."""
+
 
 def merge(adapter: Path, options: MergeOptions, *, as_json: bool) -> MergeResult:
     """Merge an adapter and print what came of it, for a person or a program."""
@@ -68,15 +71,25 @@ def show_merge(merged: MergeResult, console: Console) -> None:
     if merged.dropped:
         lines.append(f"left out  {', '.join(merged.dropped)}: this model has no place for them")
     lines.append(f"proof     {_proof(merged)}")
-    if merged.base_doubt:
-        lines.append(f"note      {merged.base_doubt}")
-    if merged.difference_to_training is not None:
-        lines.append(
-            "note      on the original weights it is not the model that was trained: logits "
-            f"differ from that by {merged.difference_to_training:.2g} of their spread"
-        )
+    lines += [f"note      {note}" for note in _notes(merged)]
     for line in lines:
         console.print(Text(line), soft_wrap=True)
+
+
+def _notes(merged: MergeResult) -> Iterator[str]:
+    """Give what has to be known of a merge beside its figures."""
+    if merged.base_doubt:
+        yield merged.base_doubt
+    if merged.proof is not None and not merged.proof.is_felt:
+        yield "the adapter changes next to nothing"
+    elif merged.proof is not None and merged.proof.lost > MUCH:
+        share = f"{merged.proof.lost:.0%} of what the adapter changes"
+        yield f"rounding takes {share}: it is small; --dtype float32 keeps it"
+    if merged.difference_to_training is not None:
+        yield (
+            "on the original weights it is not the model that was trained: logits "
+            f"differ from that by {merged.difference_to_training:.2g} of their spread"
+        )
 
 
 def _proof(merged: MergeResult) -> str:

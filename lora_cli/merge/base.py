@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,9 @@ def find_base(
         revision = None if elsewhere else config.revision
         source = find_model(name, revision=revision, base_dir=Path.cwd())
     except PlanError as error:
-        raise MergeError.from_problems(error.problems) from error
+        moved = "" if elsewhere else "; if it was moved, `loracli merge --base` says where it is"
+        problems = [replace(each, hint=each.hint + moved) for each in error.problems]
+        raise MergeError.from_problems(problems) from error
     if _is_another(origin, source) and not any_base:
         message = f"`{name}` is not the base that the adapter was trained on"
         place = str(config.path.parent / ORIGIN)

@@ -130,15 +130,21 @@ def _prove(prepared: Prepared, new: Path) -> Proof:
     from lora_cli.merge.proof import prove
 
     proof = prove(prepared.adapter, prepared.base, new, prepared.coarsest())
-    if not proof.holds:
+    if proof.holds:
+        return proof
+    message = (
+        f"the merged checkpoint is not base and adapter: its logits differ by "
+        f"{proof.relative_difference:.2%} of their spread, and rounding explains "
+        f"{proof.tolerance:.2%}"
+    )
+    hint = "nothing was written; please report it with the adapter's config, or use --no-verify"
+    if proof.relative_difference <= proof.tolerance:
         message = (
-            f"the merged checkpoint is not base and adapter: its logits differ by "
-            f"{proof.relative_difference:.2%} of their spread, and rounding explains "
-            f"{proof.tolerance:.2%}"
+            "the merged checkpoint has nothing of the adapter: it changes logits by "
+            f"{proof.effect:.2g} of their spread, and rounding by {proof.relative_difference:.2g}"
         )
-        hint = "nothing was written; please report it with the adapter's config, or use --no-verify"
-        raise MergeError(message, str(prepared.adapter.path), hint)
-    return proof
+        hint = "merge with --dtype float32, which keeps it"
+    raise MergeError(message, str(prepared.adapter.path), hint)
 
 
 def _drift(trained: AdapterFolder, prepared: Prepared, new: Path) -> float | None:

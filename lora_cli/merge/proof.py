@@ -33,6 +33,8 @@ TOLERANCES = {"float64": 1e-4, "float32": 1e-4, "float16": 5e-3, "bfloat16": 3e-
 Numbers in bfloat16 are rounded by up to 2⁻⁹ of themselves and in float16 by 2⁻¹², in each of the
 model's weights at once; float32 leaves what sums in another order differ by.
 """
+ALL_LOST = 0.9
+"""The share of an adapter's effect that is missing when it was not merged, or rounded away."""
 PROBES = (
     "The capital of Norway is Oslo, and the capital of Portugal is",
     "def mean(values):\n    return sum(values) / len(values)\n",
@@ -72,8 +74,23 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Return whether the merged model is base and adapter."""
-        return self.relative_difference <= self.tolerance
+        """Return whether the merged model is base and adapter, as far as rounding lets it."""
+        return self.relative_difference <= self.tolerance and not self.is_lost
+
+    @property
+    def is_felt(self) -> bool:
+        """Return whether the adapter changes more than what sums in another order differ by."""
+        return self.effect > TOLERANCES["float32"]
+
+    @property
+    def lost(self) -> float:
+        """Return how much of what the adapter changes the merged model does not have; 0 is none."""
+        return self.relative_difference / self.effect if self.effect else 0.0
+
+    @property
+    def is_lost(self) -> bool:
+        """Return whether the merged model is as far from base and adapter as the base itself."""
+        return self.is_felt and self.lost > ALL_LOST
 
 
 @dataclass(frozen=True)

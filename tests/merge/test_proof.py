@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoTokenizer
 
+from lora_cli.console.merge import show_merge
 from lora_cli.errors import MergeError
 from lora_cli.merge import remade, writing
 from lora_cli.merge.adapter_folder import read_adapter
@@ -101,6 +103,49 @@ def test_a_wrong_checkpoint_is_refused_and_leaves_nothing(
     with pytest.raises(MergeError, match=r"is not base and adapter: its logits differ by .*%"):
         merge_into(tmp_path / "merged", adapter, verify=True, dtype=dtype)
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+@pytest.fixture
+def weak(tmp_path: Path, adapter: Path) -> Callable[[float], Path]:
+    """Return the adapter with all its B at a share of what they are."""
+
+    def weakened(share: float) -> Path:
+        folder = Path(shutil.copytree(adapter, tmp_path / f"weak-{share}"))
+        tensors = load_file(folder / "adapter_model.safetensors")
+        for name in tensors:
+            if "lora_B" in name:
+                tensors[name] *= share
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        return folder
+
+    return weakened
+
+
+def test_an_adapter_that_rounding_takes_away_is_not_merged(
+    weak: Callable[[float], Path], tmp_path: Path
+) -> None:
+    """Far within what rounding to bfloat16 explains, and yet nothing of the adapter is left."""
+    with pytest.raises(MergeError, match=r"has nothing of the adapter: .*--dtype float32"):
+        merge_into(tmp_path / "merged", adapter := weak(1e-4), verify=True, dtype="bfloat16")
+    assert not (tmp_path / "merged").exists()
+    assert merge_into(tmp_path / "merged", adapter, verify=True).proof is not None
+
+
+@pytest.mark.parametrize(
+    ("share", "dtype", "said"),
+    [(0.0, None, "next to nothing"), (1e-3, "bfloat16", "% of what the adapter changes")],
+)
+def test_what_a_weak_adapter_loses_is_told(
+    weak: Callable[[float], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    share: float,
+    dtype: str | None,
+    said: str,
+) -> None:
+    result = merge_into(tmp_path / "merged", weak(share), verify=True, dtype=dtype)
+    show_merge(result, Console())
+    assert said in capsys.readouterr().out
 
 
 def test_the_figures_are_those_of_their_definitions() -> None:
