@@ -1,9 +1,10 @@
-"""Wall time, CPU time and peak memory of `loracli inspect-targets` on the configs of large models.
+"""Wall time, CPU time and peak memory of `loracli inspect-targets` and `loracli estimate-memory`.
 
-Each runs in a process of its own. What importing torch, transformers and the architecture's code
-takes is told beside it: most of the time is that.
+On the configs of large models, each in a process of its own; the estimate is that of QLoRA, one row
+of 2,048 tokens a step. What importing torch, transformers, peft and the architecture's code takes
+is told beside it.
 
-Run: taskset -c 0 python benchmarks/inspecting.py [8B 70B 405B mixtral deepseek kimi …]
+Run: python benchmarks/inspecting.py [8B 70B 405B mixtral deepseek kimi …]
 """
 
 from __future__ import annotations
@@ -60,6 +61,13 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """mixtral is 8×22B; kimi is a mixture of a trillion parameters with DeepSeek-V3's layers."""
 
+COMMANDS = {
+    "inspect-targets": [],
+    "estimate-memory": [
+        *("--variant", "qlora", "--rank", "16", "--batch-size", "1", "--max-length", "2048"),
+        *("--device", "H200"),
+    ],
+}
 _IMPORTS = """
 import sys
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -88,17 +96,24 @@ def main(names: list[str]) -> None:
     """Measure each model twice, and print the second time: files are then in the page cache."""
     import transformers
 
-    print(f"{'model':10} {'wall s':>8} {'CPU s':>8} {'imports alone, CPU s':>22} {'peak MB':>8}")
+    print(
+        f"{'model':10} {'command':16} {'wall s':>7} {'CPU s':>7} {'imports, CPU s':>15} {'MB':>5}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             config_class, values = MODELS[name]
             path = str(Path(folder) / name)
             getattr(transformers, config_class)(**values).save_pretrained(path)
-            command = [sys.executable, "-m", "lora_cli", "inspect-targets", path, "--json"]
-            measured(command)
-            wall, cpu, megabytes = measured(command)
             _, imports, _ = measured([sys.executable, "-c", _IMPORTS, path])
-            print(f"{name:10} {wall:8.1f} {cpu:8.1f} {imports:22.1f} {megabytes:8.0f}", flush=True)
+            for command, options in COMMANDS.items():
+                named = [path] if command == "inspect-targets" else ["--model", path]
+                whole = [sys.executable, "-m", "lora_cli", command, *named, *options, "--json"]
+                measured(whole)
+                wall, cpu, megabytes = measured(whole)
+                print(
+                    f"{name:10} {command:16} {wall:7.1f} {cpu:7.1f} {imports:15.1f} {megabytes:5.0f}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
