@@ -92,13 +92,16 @@ def measured(command: list[str]) -> tuple[float, float, float]:
     return wall, cpu, megabytes
 
 
+def show(*cells: str) -> None:
+    """Print a row of the table."""
+    print(" ".join(f"{each:>15}" for each in cells), flush=True)
+
+
 def main(names: list[str]) -> None:
     """Measure each model twice, and print the second time: files are then in the page cache."""
     import transformers
 
-    print(
-        f"{'model':10} {'command':16} {'wall s':>7} {'CPU s':>7} {'imports, CPU s':>15} {'MB':>5}"
-    )
+    show("model", "command", "wall s", "CPU s", "imports, CPU s", "MB")
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             config_class, values = MODELS[name]
@@ -110,10 +113,8 @@ def main(names: list[str]) -> None:
                 whole = [sys.executable, "-m", "lora_cli", command, *named, *options, "--json"]
                 measured(whole)
                 wall, cpu, megabytes = measured(whole)
-                print(
-                    f"{name:10} {command:16} {wall:7.1f} {cpu:7.1f} {imports:15.1f} {megabytes:5.0f}",
-                    flush=True,
-                )
+                seconds = [f"{each:.1f}" for each in (wall, cpu, imports)]
+                show(name, command, *seconds, f"{megabytes:.0f}")
 
 
 if __name__ == "__main__":
