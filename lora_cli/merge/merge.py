@@ -83,9 +83,11 @@ def merge_adapter(
         check_room(output, prepared.plan.size + companions_size(base))
         with new_folder(output) as new:
             _write(prepared, new, options, report)
-            report("checking", 0, 0)
-            proof = _prove(prepared, new) if options.verify else None
-            drift = _drift(adapter, prepared, new) if options.verify else None
+            proof = drift = None
+            if options.verify:
+                report("checking", 0, 0)
+                proof = _prove(prepared, new)
+                drift = _drift(adapter, prepared, new)
             result = MergeResult(
                 adapter=str(folder),
                 method=adapter.method,

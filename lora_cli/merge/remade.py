@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from lora_cli.merge.adapted import AdaptedModule
 
-ROWS_HOLD = 1 << 17
-"""Numbers of a weight that are in work at once: with all that is made of them, in a core's cache.
+ROWS_HOLD = 1 << 19
+"""Numbers of a weight that are in work at once: fewer cost more calls than the cache saves.
 
 Memory that is taken anew for each would cost more than the products: it is taken once a tensor.
 """

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.adapters import make_adapter
+from tests.helpers.runs import PLAIN_PEFT
 
 HEAVY = {
     "torch",
@@ -90,3 +94,15 @@ def test_help_does_not_even_import_the_recipe(tmp_path: Path, repository: Path) 
     _, modules = imported_by(["--help"], tmp_path, repository)
     assert modules & {"pydantic", "yaml", "lora_cli.recipe.load"} == set()
     assert "lora_cli.cli" in modules
+
+
+@PLAIN_PEFT
+def test_a_merge_that_is_not_proved_does_not_import_transformers(
+    tmp_path: Path, repository: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    """Which takes longer than to merge a billion parameters."""
+    adapter = make_adapter(tmp_path / "adapter", tiny_model("llama"), ["q_proj"])
+    command = ["merge", str(adapter), "--no-verify", "--output", str(tmp_path / "merged")]
+    code, modules = imported_by(command, tmp_path, repository)
+    assert code == 0
+    assert modules & HEAVY == {"torch", "numpy"}
