@@ -7,7 +7,7 @@ TORCH ?= torch~=2.13.0
 # Tiny models are no faster on two threads: a process a core instead.
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test matrix check lint clean
+.PHONY: demo test matrix fuzz check lint clean
 
 demo: $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/loracli train recipes/quickstart.yaml --overwrite
@@ -18,6 +18,10 @@ test: $(VENV)/.test $(VENV)/.demo
 # All cells of the matrix of merges; `make test` runs one of each kind.
 matrix: $(VENV)/.test $(VENV)/.demo
 	$(PYTEST) -m "not gpu" tests/merge/test_matrix.py
+
+# The property tests on other examples than those of `make test`, and more of them.
+fuzz: $(VENV)/.test $(VENV)/.demo
+	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -m "hypothesis and not gpu"
 
 check: lint
 	$(PYTEST)
