@@ -43,7 +43,7 @@ def main(size: str, rounds: int, folder: Path) -> None:
     if not adapter.is_dir():
         in_child(lambda: write(base, adapter, SIZES[size]))
     read_all(base)
-    loracli = [sys.executable, "-m", "lora_cli", "merge", str(adapter), "--overwrite", "-o"]
+    loracli = [sys.executable, "-m", "lora_cli", "merge", str(adapter), "-o"]
     commands = {
         "cp": ["cp", "-r", str(base)],
         "import torch": [sys.executable, "-c", "import torch", "--"],
@@ -55,8 +55,8 @@ def main(size: str, rounds: int, folder: Path) -> None:
     for _ in range(rounds):
         for name, command in commands.items():
             output = folder / f"output-{name.split(',')[0]}"
-            if name in ("cp", "peft"):
-                shutil.rmtree(output, ignore_errors=True)
+            shutil.rmtree(output, ignore_errors=True)
+            os.sync()  # what the command before this one wrote
             figures[name].append(measured([*command, str(output)]))
     stored = sum(file.stat().st_size for file in base.glob("*.safetensors"))
     print(f"{size}, {stored / 1e9:.2f} GB; {rounds} rounds, medians")
