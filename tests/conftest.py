@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -118,3 +120,24 @@ def loracli(
         return code, output.out, output.err
 
     return call
+
+
+@pytest.fixture(scope="module")
+def bases_loaded_once() -> Iterator[None]:
+    """Give every model that is built a copy of its base, which is loaded from its files once."""
+    from lora_cli.model import build
+    from lora_cli.model.base import LoadedBase, load_base
+
+    loaded: dict[tuple[Path, str], LoadedBase] = {}
+
+    def load(folder: Path, quantization: Any, how: Any, *, changed: Any = None) -> LoadedBase:
+        if changed is not None:
+            return load_base(folder, quantization, how, changed=changed)
+        key = (folder, quantization.method)
+        if key not in loaded:
+            loaded[key] = load_base(folder, quantization, how)
+        return copy.deepcopy(loaded[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "load_base", load)
+        yield

@@ -22,7 +22,7 @@ from tests.helpers.cells import METHODS, STEPS, VARIANTS, Cell, save, without_in
 from tests.helpers.families import FAMILIES, batch, logits
 from tests.helpers.runs import PLAIN_PEFT
 
-pytestmark = PLAIN_PEFT
+pytestmark = [PLAIN_PEFT, pytest.mark.usefixtures("bases_loaded_once")]
 
 RATES: dict[str, float] = {
     "vera": 0.05,

@@ -7,7 +7,6 @@ a quantized base takes part with what its quantized layers held.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -22,14 +21,13 @@ import transformers
 from lora_cli.errors import MergeError
 from lora_cli.merge.merge import merge_adapter
 from lora_cli.merge.prepare import MergeOptions
-from lora_cli.model import build
-from lora_cli.model.base import LoadedBase, load_base, save_base
+from lora_cli.model.base import save_base
 from lora_cli.model.build import BuiltModel
 from tests.helpers.cells import METHODS, VARIANTS, Cell, save, without_int8_rounding
 from tests.helpers.families import FAMILIES, Family, logits
 from tests.helpers.runs import PLAIN_PEFT
 
-pytestmark = PLAIN_PEFT
+pytestmark = [PLAIN_PEFT, pytest.mark.usefixtures("bases_loaded_once")]
 
 
 def _tied() -> Any:
@@ -59,24 +57,6 @@ def counts(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
     if reporter:  # the worker of several processes has none
         reporter.write_line(f"\ncells of the matrix of merges: {dict(counted)}")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def bases_loaded_once() -> Iterator[None]:
-    """Give every cell a copy of its base, which is loaded from its files once."""
-    loaded: dict[tuple[Path, str], LoadedBase] = {}
-
-    def load(folder: Path, quantization: Any, how: Any, *, changed: Any = None) -> LoadedBase:
-        if changed is not None:
-            return load_base(folder, quantization, how, changed=changed)
-        key = (folder, quantization.method)
-        if key not in loaded:
-            loaded[key] = load_base(folder, quantization, how)
-        return copy.deepcopy(loaded[key])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "load_base", load)
-        yield
 
 
 ALWAYS = {"none": MERGED, "nf4": ("gpt2", "t5"), "fp4": ("llama",), "int8": ("bert", "tied_llama")}

@@ -1,14 +1,16 @@
-"""What is replaced by an export: an earlier one of its kind, and nothing else."""
+"""Where something is written: over an earlier one of its kind, nothing else, and if there is room."""
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from lora_cli.errors import MergeError
-from lora_cli.merge.place import check_place
+from lora_cli.errors import ExportError, MergeError, UsageError
+from lora_cli.merge.place import check_place, check_room, told_as
 
 MARK = "adapter_config.json"
 
@@ -53,3 +55,37 @@ def test_what_is_read_stays(tmp_path: Path, earlier: Path) -> None:
         with pytest.raises(MergeError, match="holds what is read: it is not overwritten"):
             check_place(output, MARK, [tmp_path / "other", read], overwrite=True)
     check_place(earlier, MARK, [run], overwrite=True)
+
+
+def test_room_is_that_of_the_disk_of_the_nearest_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def disk_usage(folder: Path) -> object:
+        asked.append(folder)
+        return shutil._ntuple_diskusage(2_000_000, 1_000_000, 1_000_000)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    check_room(tmp_path / "new" / "merged", 1_000_000)
+    with pytest.raises(MergeError, match=r"needs 1\.25 MB, and the disk has 1\.00 MB left"):
+        check_room(tmp_path / "new" / "merged", 1_250_000)
+    assert asked == [tmp_path, tmp_path]
+
+
+def test_what_goes_wrong_is_told_as_the_commands_own(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(ExportError, match="a: is bad"), told_as(ExportError, output):
+        raise MergeError("is bad", "a")
+    with pytest.raises(UsageError, match="leave it out"), told_as(ExportError, output):
+        raise UsageError("leave it out")
+    with pytest.raises(ExportError, match="out: cannot be written: No space") as caught:
+        told(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "copied"), output)
+    assert "copied" not in str(caught.value), "what was read is not at fault"
+    with pytest.raises(ExportError, match="shut: cannot be read or written: Permission"):
+        told(OSError(errno.EACCES, os.strerror(errno.EACCES), "shut"), output)
+
+
+def told(error: OSError, output: Path) -> None:
+    with told_as(ExportError, output):
+        raise error
