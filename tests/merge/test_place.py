@@ -1,4 +1,4 @@
-"""Where something is written: over an earlier one of its kind, nothing else, and if there is room."""
+"""Where something is written: over an earlier one of its kind only, and if there is room."""
 
 from __future__ import annotations
 
