@@ -61,12 +61,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """mixtral is 8×22B; kimi is a mixture of a trillion parameters with DeepSeek-V3's layers."""
 
+QLORA = ["--variant", "qlora", "--rank", "16", "--batch-size", "1", "--max-length", "2048"]
 COMMANDS = {
     "inspect-targets": [],
-    "estimate-memory": [
-        *("--variant", "qlora", "--rank", "16", "--batch-size", "1", "--max-length", "2048"),
-        *("--device", "H200"),
-    ],
+    "estimate-memory": [*QLORA, "--device", "B200", "--no-levers"],
+    "with its levers": [*QLORA, "--device", "B200", "--levers"],
 }
 _IMPORTS = """
 import sys
@@ -109,8 +108,8 @@ def main(names: list[str]) -> None:
             getattr(transformers, config_class)(**values).save_pretrained(path)
             _, imports, _ = measured([sys.executable, "-c", _IMPORTS, path])
             for command, options in COMMANDS.items():
-                named = [path] if command == "inspect-targets" else ["--model", path]
-                whole = [sys.executable, "-m", "lora_cli", command, *named, *options, "--json"]
+                asked = ["estimate-memory", "--model", path] if options else [command, path]
+                whole = [sys.executable, "-m", "lora_cli", *asked, *options, "--json"]
                 measured(whole)
                 wall, cpu, megabytes = measured(whole)
                 seconds = [f"{each:.1f}" for each in (wall, cpu, imports)]
