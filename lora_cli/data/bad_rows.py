@@ -43,6 +43,8 @@ def bad_rows(dropped: DroppedRows, on_bad_row: Literal["error", "skip"]) -> list
         hint = "no row is left: all were dropped"
     elif kind_of_file(first) in (".jsonl", ".ndjson") and _begins_a_list(first):
         hint = "the file is one JSON list: call it .json, or write one mapping a line"
+    elif kind_of_file(first) == ".tsv" and _opens_a_quote(dropped.first[0]):
+        hint = "a quote is text in TSV; to have quoted tabs and line ends read, call the file .csv"
     places = [(Where(row.file, row.line, row.column), row.reason) for row in dropped.first]
     return row_problems(places, hint, dropped.count)
 
@@ -52,8 +54,18 @@ def _opens_a_mapping(row: DroppedRow) -> bool:
     file = Path(row.file)
     if kind_of_file(file) not in (".jsonl", ".ndjson", ".json") or "not JSON" not in row.reason:
         return False
-    with opened(file) as content:
-        return next(islice(lines_of(content), row.line - 1, None), b"").strip() == b"{"
+    return _line_of(row).strip() == b"{"
+
+
+def _opens_a_quote(row: DroppedRow) -> bool:
+    """Return whether a field of the row is quoted and goes on in the next field or line."""
+    fields = _line_of(row).rstrip(b"\r\n").split(b"\t")
+    return any(field.startswith(b'"') and field.count(b'"') % 2 for field in fields)
+
+
+def _line_of(row: DroppedRow) -> bytes:
+    with opened(Path(row.file)) as content:
+        return next(islice(lines_of(content), row.line - 1, None), b"")
 
 
 def _begins_a_list(file: Path) -> bool:

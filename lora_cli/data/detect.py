@@ -114,9 +114,20 @@ def _no_format(
         hint += f"`dataset.template`; this task takes: {', '.join(each.name for each in kinds)}"
         return PlanError(message, str(file), hint)
     message = f"the columns {_listing(row.columns or {})} fit no format"
+    if other_case := _in_other_case(row.columns or {}, kinds):
+        hint = f"they differ in case alone: write `columns: {{{other_case}}}` under `dataset`"
+        return PlanError(message, str(file), hint)
     known = "; ".join(f"{each.name}: {', '.join(each.required)}" for each in kinds)
     hint = "say which is which with `dataset.columns`, or write a `dataset.template`; formats and "
     return PlanError(message, str(file), f"{hint}their columns: {known}")
+
+
+def _in_other_case(row: Row, formats: Sequence[RowFormat]) -> str:
+    """Return the columns of a format that the row has in upper case, as a recipe names them."""
+    written = {name.lower(): name for name in row}
+    fitting = _closest_fitting({name.lower(): value for name, value in row.items()}, formats)
+    found = fitting[0].candidates(dict.fromkeys(written)) if fitting else {}
+    return ", ".join(f"{column}: {written[names[0]]}" for column, names in found.items())
 
 
 def _check_columns(

@@ -171,7 +171,7 @@ def _last_of_example(rows: Rows) -> Mask:
 def _without_end(rows: Rows) -> Listed:
     """Return the rows that learn no end; of a long text, only its last row has one to learn."""
     ought = _last_of_example(rows) | (rows.figures("prompt_tokens") > 1)
-    return _listed(rows, ought & ~rows.figures("ends"))
+    return _listed(rows, ought & (rows.figures("ends") == 0))
 
 
 def _distinct(rows: Rows) -> Rows:

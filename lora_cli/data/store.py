@@ -30,12 +30,13 @@ ROW = np.dtype(
         ("cut_tokens", np.int32),
         ("cut_turns", np.int32),
         ("supervised", np.int32),
-        ("ends", np.bool_),
-    ],
-    align=True,
+        ("ends", np.int32),
+    ]
 )
 """What is held of a row beside its tokens: where they and its labels begin and how many they are,
-its line in which file of its source, a hash of its tokens, and the figures of a TokenizedRow."""
+its line in which file of its source, a hash of its tokens, and the figures of a TokenizedRow.
+
+64 bytes without a gap: numpy leaves in gaps what the memory held before."""
 
 
 @dataclass(frozen=True, slots=True)

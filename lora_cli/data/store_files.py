@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ARRAYS = ("input_ids", "labels", "rows")
 ENTRY = "entry.json"
-VERSION = 4
+VERSION = 5
 """Raised whenever these files would be laid out differently."""
 
 

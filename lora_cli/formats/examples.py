@@ -18,7 +18,7 @@ class Message:
     """`system`, `user`, `assistant` or `tool`."""
     content: str
     trained: bool | None = None
-    """Whether an assistant turn is trained on; None leaves it to the recipe."""
+    """Whether it is trained on; None leaves it to the recipe."""
     reasoning: str = ""
     """What the assistant thought before it answered."""
     tool_calls: tuple[Mapping[str, Any], ...] = ()

@@ -166,11 +166,9 @@ def _trained(said: Mapping[str, Any], role: str, number: int) -> bool | None:
     marks = {bool(mark) for mark in (train, weight) if mark is not None}
     if len(marks) > 1:
         raise RowProblemError(f"turn {number}: `train` and `weight` disagree; keep one of them")
-    if train and role != "assistant":
-        message = f"turn {number} ({role}) is marked to be trained on"
-        raise RowProblemError(f"{message}: only assistant turns are; remove `train`")
-    # a weight of 1 stands at every turn of some files
-    return marks.pop() if marks and (role == "assistant" or not any(marks)) else None
+    if train is None and weight and role != "assistant":
+        return None  # a weight of 1 stands at every turn of some files
+    return marks.pop() if marks else None
 
 
 def _name(said: Mapping[str, Any], field: str, number: int) -> str:

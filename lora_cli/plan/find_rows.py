@@ -1,7 +1,7 @@
 """A name in a recipe → local files of rows, in an order that is always the same.
 
-A name is a file, a folder with a `split`, a pattern (`data/*.jsonl`, `**`), a data set of the hub,
-or an address of a remote store. What is remote is brought here first.
+A name is a file, a folder with a `split` or a zip archive of one, a pattern (`data/*.jsonl`, `**`),
+a data set of the hub, or an address of a remote store. What is remote is brought here first.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from lora_cli.errors import LoraCliError, PlanError, Where
 from lora_cli.facts.hub_data import PREFIX, HubData, hub_data, prepared_files, repository_folder
 from lora_cli.facts.nearby import with_name_from_here
 from lora_cli.facts.remote import RemoteFiles, remote_files
+from lora_cli.facts.unzipped import SUFFIX, unzipped
 from lora_cli.plan.folders import (
     FolderProblemError,
     NoSuchSplitError,
     check_one_kind,
     files_of_split,
+    is_data,
 )
 
 DEEPEST = 3
@@ -100,6 +102,8 @@ def _find(name: RowsName, base_dir: Path) -> tuple[Path, ...]:
 
 
 def _local(name: RowsName, path: Path) -> tuple[Path, ...]:
+    if path.suffix.lower() == SUFFIX and path.is_file():
+        return _in_archive(name, unzipped(path, is_data))
     if path.is_dir():
         names = [str(each.relative_to(path)) for each in _files_in(path)]
         return tuple(path / each for each in files_of_split(names, name.split, key=name.split_key))
@@ -107,6 +111,12 @@ def _local(name: RowsName, path: Path) -> tuple[Path, ...]:
         found = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207  # hides dot files
         return _matching(name, [each for each in found if each.is_file()])
     return (_file(name, path),)
+
+
+def _in_archive(name: RowsName, folder: Path) -> tuple[Path, ...]:
+    """Return the one file that there is, whatever it is called; of several, those of a split."""
+    files = _files_in(folder)
+    return tuple(files) if len(files) == 1 and name.split is None else _local(name, folder)
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -155,6 +165,7 @@ def _on_hub(name: RowsName, data: HubData) -> tuple[Path, ...]:
 
 
 def _remote(name: RowsName, remote: RemoteFiles) -> tuple[Path, ...]:
+    file = PurePosixPath(urlparse(remote.path).path).name
     if glob.has_magic(remote.path) and not name.text.startswith("http"):
         paths = remote.matching()
         _matching(name, list(map(Path, paths)))
@@ -162,8 +173,10 @@ def _remote(name: RowsName, remote: RemoteFiles) -> tuple[Path, ...]:
         folder = remote.path.rstrip("/")
         names = files_of_split(remote.names(), name.split, key=name.split_key)
         paths = [f"{folder}/{each}" for each in names]
+    elif file.lower().endswith(SUFFIX):
+        return _local(name, remote.fetch(remote.path))
     else:
-        _check_file(name, PurePosixPath(urlparse(remote.path).path).name)
+        _check_file(name, file)
         paths = [remote.path]
     return tuple(map(remote.fetch, paths))
 

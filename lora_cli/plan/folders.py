@@ -41,7 +41,7 @@ def files_of_split(names: Sequence[str], split: str | None, *, key: str = "split
     Raises:
         FolderProblemError: there are none, several kinds of them, or too few shards.
     """
-    files = sorted(name for name in names if _is_data(name))
+    files = sorted(name for name in names if is_data(name))
     wanted = split or "train"
     found = (
         _in_folder(files, "", wanted)
@@ -75,7 +75,8 @@ def check_one_kind(names: Sequence[str]) -> None:
         raise FolderProblemError(f"means files of several kinds: {listing}", "name those of one")
 
 
-def _is_data(name: str) -> bool:
+def is_data(name: str) -> bool:
+    """Return whether a file in a folder holds rows, as far as its name tells."""
     path = PurePosixPath(name)
     hidden = any(part.startswith((".", "_")) for part in path.parts)
     cached = path.name.startswith("cache-") and path.suffix == ".arrow"

@@ -148,8 +148,9 @@ class TrainingSection(Section):
     """What a longer row loses: whole `turns` from its end, or `tokens`, in the middle of an answer
     too. A row whose first answer does not fit cannot be used with `turns`."""
     loss_on: LossOn = "assistant"
-    """What is learnt: every answer of the `assistant`, the `last_turn` alone, or `everything`. A
-    turn that says `train` decides for itself; plain text is always learnt whole."""
+    """What is learnt: every answer of the `assistant`, the `last_turn` alone, or `everything`. An
+    answer that says `train` decides for itself, with `everything` any turn; plain text is always
+    learnt whole."""
     reasoning: Reasoning = "keep"
     """What an assistant thought before it answered: `keep` it, where the chat template writes it,
     or `drop` it from the rows."""

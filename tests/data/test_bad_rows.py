@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Literal
@@ -52,6 +53,20 @@ def test_a_value_over_several_lines_is_one_problem(
     assert problem.hint == "call it .json, or write one row a line"
     rows, _ = load_source(RowSource((file.rename(tmp_path / "rows.json"),)), Letters())
     assert len(rows.store) == 1
+
+
+def test_quotes_that_tsv_does_not_read_are_told_once(tmp_path: Path) -> None:
+    file = tmp_path / "rows.tsv"
+    with file.open("w", newline="") as written:
+        rows = [["prompt", "completion"], ["a\tb\tc", "0"], ["d\ne", "1"], ["f", "2"]]
+        csv.writer(written, delimiter="\t").writerows(rows)
+    with pytest.raises(PlanError) as caught:
+        load_source(RowSource((file,)), Letters())
+    hints = [problem.hint for problem in caught.value.problems if problem.hint]
+    assert len(hints) == 1
+    assert "a quote is text in TSV" in hints[0]
+    rows, _ = load_source(RowSource((file.rename(tmp_path / "rows.csv"),)), Letters())
+    assert len(rows.store) == 3
 
 
 def test_several_values_over_several_lines_are_no_document(tmp_path: Path) -> None:

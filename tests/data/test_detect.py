@@ -104,6 +104,12 @@ def test_no_format_fits() -> None:
         f"rows.jsonl: the columns `Q`, `A` fit no format ({hint} their columns: {known}text: text)"
     )
     assert "the columns (none) fit no format" in problem_of({})
+
+
+def test_names_in_another_case_are_named() -> None:
+    said = problem_of({"Prompt": "1 + 1", "Completion": "2", "Id": 3})
+    assert "fit no format (they differ in case alone: write" in said
+    assert "`columns: {prompt: Prompt, completion: Completion}` under `dataset`" in said
     assert problem_of({"Q": "a"}, kinds=(LabelledTokens,)).endswith(
         "formats and their columns: labelled_tokens: tokens, tags)"
     )

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_cli.data.encoding.tokenized_row import TokenizedRow
-from lora_cli.data.store import Store, pack_rows
+from lora_cli.data.store import ROW, Store, pack_rows
 from lora_cli.data.store_files import StoreWriter, open_store
 
 Numbered = tuple[int, int, TokenizedRow]
@@ -85,6 +85,11 @@ def test_the_same_tokens_have_the_same_content_and_others_another() -> None:
     first, same, *others = store.rows["content"].tolist()
     assert first == same
     assert len({first, *others}) == 3
+
+
+def test_equal_rows_are_equal_bytes() -> None:
+    # in a gap between its fields, a copy holds what the memory held before
+    assert ROW.itemsize == sum(ROW[name].itemsize for name in ROW.names or ())
 
 
 def test_what_is_not_finished_is_no_store(tmp_path: Path) -> None:

@@ -182,10 +182,6 @@ ROLES = "known roles: system, developer, user, assistant, tool"
             turn("assistant", train=True, weight=0),
             "turn 2: `train` and `weight` disagree; keep one of them",
         ),
-        (
-            turn("user", train=True),
-            "turn 2 (user) is marked to be trained on: only assistant turns are; remove `train`",
-        ),
         (turn("tool", tool_call_id=3), "turn 2: `tool_call_id` is a number; write it in quotes"),
     ],
 )
@@ -223,6 +219,7 @@ def test_the_same_thought_twice_is_one() -> None:
         ("assistant", {"weight": None, "train": None}, None),
         ("user", {"weight": 0}, False),
         ("user", {"weight": 1}, None),
+        ("user", {"train": True, "weight": 1}, True),
     ],
 )
 def test_a_turn_says_whether_it_is_trained_on(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import fsspec
 import pytest
@@ -261,3 +262,58 @@ def test_a_missing_package_is_told_at_the_name(tmp_path: Path) -> None:
     with pytest.raises(MissingDependencyError) as caught:
         find_rows(RowsName("s3://bucket/rows.jsonl"), tmp_path, HERE)
     assert caught.value.problems[0].where == HERE
+
+
+def zipped(path: Path, *names: str) -> Path:
+    with ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, f"{name}\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("members", "split", "found"),
+    [
+        (["any.jsonl"], None, ["any.jsonl"]),
+        (["test.jsonl", "__MACOSX/._test.jsonl", "README.md"], None, ["test.jsonl"]),
+        (["part-2.csv", "part-1.csv"], None, ["part-1.csv", "part-2.csv"]),
+        (["own/train.jsonl", "own/test.jsonl"], None, ["own/train.jsonl"]),
+        (["own/train.jsonl", "own/test.jsonl"], "test", ["own/test.jsonl"]),
+    ],
+)
+def test_an_archive_is_the_file_or_the_folder_in_it(
+    tmp_path: Path, members: list[str], split: str | None, found: list[str]
+) -> None:
+    zipped(tmp_path / "rows.zip", *members)
+    files = find_rows(RowsName("rows.zip", split), tmp_path, HERE)
+    assert [file.read_text() for file in files] == [f"{name}\n" for name in found]
+    assert [str(file).partition("/rows.zip/")[2] for file in files] == found
+
+
+def test_a_remote_archive_is_fetched_and_unpacked(tmp_path: Path, store: Any) -> None:
+    content = zipped(tmp_path / "here.zip", "dev.jsonl", "train.jsonl").read_bytes()
+    store.pipe("/rows/rows.zip", content)
+    (file,) = find_rows(RowsName("memory://rows/rows.zip", "dev"), tmp_path, HERE)
+    assert file.read_text() == "dev.jsonl\n"
+
+
+def test_a_changed_archive_is_unpacked_anew(tmp_path: Path) -> None:
+    for content in ("old.jsonl", "new.jsonl"):
+        zipped(tmp_path / "rows.zip", content)
+        (file,) = find_rows(RowsName("rows.zip"), tmp_path, HERE)
+        assert file.name == content
+
+
+def test_an_archive_that_cannot_be_used(tmp_path: Path) -> None:
+    zipped(tmp_path / "none.zip", "README.md")
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        zipped(tmp_path / "twice.zip", "a.jsonl", "a.jsonl")
+    (tmp_path / "torn.zip").write_bytes(zipped(tmp_path / "z.zip", "a.jsonl").read_bytes()[:-30])
+    for name, reason in (
+        ("none.zip", "holds no file of rows"),
+        ("twice.zip", "holds two files called `a.jsonl`"),
+        ("torn.zip", "cannot be unpacked: File is not a zip file"),
+    ):
+        with pytest.raises(PlanError, match=reason) as caught:
+            find_rows(RowsName(name), tmp_path, HERE)
+        assert caught.value.problems[0].where.file == str(tmp_path / name)

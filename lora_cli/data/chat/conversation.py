@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from lora_cli.data.chat.around_answers import check_nothing_is_learnt_around, learnt_around
 from lora_cli.data.chat.chat_renderer import ChatRenderer
 from lora_cli.data.chat.chat_template import Ending
 from lora_cli.data.chat.generation_marks import has_marks, read_marks, with_marks
@@ -23,7 +24,7 @@ from lora_cli.data.chat.turns import (
     OTHER_TEMPLATE,
     check_nothing_is_left_out,
     holds,
-    spoken_part,
+    thought_and_spoken,
     with_opened_thought,
     with_system,
     without_reasoning,
@@ -64,15 +65,17 @@ class ConversationRenderer:
                 renders an answer in a way that cannot be told from what surrounds it.
             PlanError: the template is no Jinja, whatever the conversation.
         """
+        if self._loss_on != "everything":
+            check_nothing_is_learnt_around(conversation.messages, self._loss_on)
         conversation = with_system(conversation, system_prompt)
         if self._reasoning == "drop":
             conversation = without_reasoning(conversation)
-        if self._loss_on == "everything":
-            _check_first(conversation.messages, f"remove it, or {LEARN_ANSWERS}")
-            return [self._everything(conversation)]
         turns = _turns_to_learn(conversation.messages, last_only=self._loss_on == "last_turn")
         if not turns:
             raise RowProblemError("no turn of the assistant is trained on: mark one `train: true`")
+        if self._loss_on == "everything":
+            _check_first(conversation.messages, f"remove it, or {LEARN_ANSWERS}")
+            return [self._everything(conversation)]
         if turns[0] == 0:
             _check_first(conversation.messages, UNLEARNT)
         return self._answers(conversation, turns)
@@ -95,9 +98,11 @@ class ConversationRenderer:
         if len(found) > 1:
             message = "the chat template renders answers differently once the conversation goes on"
             raise RowProblemError(f"{message}: no one text holds everything; {LEARN_ANSWERS}")
+        (whole,) = found
         said = (conversation.messages[n].trained for n in answers)
         read_only = frozenset(n for n, trained in enumerate(said) if trained is False)
-        return replace(found[0], read_only=read_only, learns_all=True)
+        around = learnt_around(conversation, whole.text, whole.answers, self._chat.render)
+        return replace(whole, read_only=read_only, also_learnt=around)
 
     def _answers(self, conversation: Conversation, turns: Sequence[int]) -> list[Rendering]:
         by_marks = self._by_marks(conversation, turns)
@@ -159,9 +164,10 @@ class ConversationRenderer:
         if stop:
             end = _end_of_stop(text, start, end, stop)
         answer = text[start:end]
-        if not answer.strip() or not holds(answer, spoken_part(message)):
+        thought, spoken = thought_and_spoken(message)
+        if not answer.strip() or not holds(answer, spoken):
             raise _untrusted(turn, "leaves out what the assistant says")
-        if not holds(answer, message.reasoning):
+        if not (holds(answer, thought) and holds(answer, message.reasoning)):
             what = f"turn {turn + 1}: the chat template leaves out the reasoning"
             hint = "or train without it, with `training.reasoning: drop`"
             raise RowProblemError(f"{what}; {OTHER_TEMPLATE}, {hint}")

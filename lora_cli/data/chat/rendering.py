@@ -24,17 +24,18 @@ class Rendering:
     answers: Spans
     read_only: frozenset[int] = frozenset()
     """The answers, counted from 0, that are not learnt."""
-    learns_all: bool = False
-    """Whether what stands around the answers is learnt too."""
+    also_learnt: Spans = ()
+    """What is learnt around the answers."""
 
     @property
     def pieces(self) -> list[Piece]:
         """Return the text in pieces, none of them empty."""
+        answers = [(*span, n not in self.read_only, True) for n, span in enumerate(self.answers)]
+        others = [(*span, True, False) for span in self.also_learnt]
         pieces, done = [], 0
-        for number, (start, end) in enumerate(self.answers):
-            learnt = number not in self.read_only
-            pieces.append(Piece(self.text[done:start], learnt=self.learns_all))
-            pieces.append(Piece(self.text[start:end], learnt=learnt, is_answer=True))
+        for start, end, learnt, is_answer in sorted([*answers, *others]):
+            pieces.append(Piece(self.text[done:start], learnt=False))
+            pieces.append(Piece(self.text[start:end], learnt=learnt, is_answer=is_answer))
             done = end
-        pieces.append(Piece(self.text[done:], learnt=self.learns_all))
+        pieces.append(Piece(self.text[done:], learnt=False))
         return [piece for piece in pieces if piece.text]

@@ -73,15 +73,15 @@ def with_opened_thought(prompt: str, answered: str, turn: Message) -> str | None
     opened = OPENED_THOUGHT.search(prompt)
     if opened is None or not answered.startswith(prompt[: opened.start()]):
         return None
-    inline = THOUGHTS.match(turn.content)
-    thought = turn.reasoning or (inline.group(1) if inline else "")
+    thought = turn.reasoning or thought_and_spoken(turn)[0]
     spoken = answered[opened.start() :].lstrip("\n")
     return "".join([prompt, thought.strip("\n"), "\n</think>\n\n", spoken])
 
 
-def spoken_part(turn: Message) -> str:
-    """Return what an answer says after its thoughts, where they stand in its text."""
-    return turn.content.rpartition("</think>")[2]
+def thought_and_spoken(turn: Message) -> tuple[str, str]:
+    """Return what an answer's own text says up to the end of its thoughts, and after it."""
+    thought, _, spoken = turn.content.rpartition("</think>")
+    return thought.lstrip().removeprefix("<think>"), spoken
 
 
 def check_nothing_is_left_out(conversation: Conversation, text: str, render: Render) -> None:

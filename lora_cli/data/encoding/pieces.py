@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 TokenIds = list[int]
 ANCHORS = ("\n", "=", "a.", "a")
 """Texts to read a piece after, so that it gets no space of a text's beginning."""
+THOUGHT_MARKS = frozenset(("<think>", "</think>"))
+"""What begins and ends a thought, a token of its own in reasoning models."""
 
 
 class PieceTokenizer:
@@ -128,9 +130,9 @@ def _cutting_tokens(tokenizer: Any) -> dict[str, int]:
 def control_pattern(tokenizer: Any) -> re.Pattern[str] | None:
     """Return what finds the tokens that steer a model, and that a text becomes where it has them.
 
-    None if there are none.
+    Marks of a thought forge no turn, and stand in answers on purpose. None if there are no others.
     """
     added = tokenizer.added_tokens_decoder.values()
-    texts = {str(token) for token in added if token.special and str(token).strip()}
+    texts = {str(token) for token in added if token.special and str(token).strip()} - THOUGHT_MARKS
     longest_first = sorted(texts, key=lambda text: (-len(text), text))
     return re.compile("|".join(map(re.escape, longest_first))) if texts else None

@@ -7,7 +7,9 @@ This module does not know files or batches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from lora_cli.data.chat.conversation import ConversationRenderer
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Masking", "TokenizedRow", "Tokenizer"]
 
-RULES = 3
+RULES = 4
 """Raised whenever this package would give other tokens or labels for the same example."""
 
 
@@ -127,9 +129,22 @@ class Tokenizer:
         limit = self._limit(self._end, *([ending.token_id] if ending else []))
         for rendering in self._renderer.renderings(conversation, system_prompt):
             pieces = rendering.pieces
-            ids = self._pieces.ids([piece.text for piece in pieces])
-            rows.append(row_of(list(map(_token_piece, ids, pieces)), limit))
+            rows.append(row_of(list(map(_token_piece, self._ids(pieces), pieces)), limit))
         return rows
+
+    def _ids(self, pieces: Sequence[Piece]) -> list[TokenIds]:
+        """Return the tokens of each piece, which between two answers are those of one text.
+
+        Raises:
+            RowProblemError: a token would reach from a piece into the next.
+        """
+        ids = self._pieces.ids([piece.text for piece in pieces])
+        prompts = groupby(pieces, lambda piece: piece.is_answer and id(piece))
+        texts = ["".join(piece.text for piece in parts) for _, parts in prompts]
+        if len(texts) < len(pieces) and _joined(self._pieces.ids(texts)) != _joined(ids):
+            message = "turns that are learnt and turns that are not share a token"
+            raise RowProblemError(f"{message}; mark all turns between two answers alike")
+        return ids
 
     def _pair(self, prompt: str, completion: str) -> TokenizedRow:
         """Return prompt and completion, with the tokens that a text begins and ends with."""
@@ -166,6 +181,10 @@ class Tokenizer:
         full: TokenIds = list(self._tokenizer("a")["input_ids"])
         starts = (i for i in range(len(full)) if full[i : i + len(plain)] == plain)
         return full[: next(starts, 0)]
+
+
+def _joined(pieces: Sequence[TokenIds]) -> TokenIds:
+    return [token for ids in pieces for token in ids]
 
 
 def _token_piece(ids: TokenIds, piece: Piece) -> TokenPiece:

@@ -14,6 +14,7 @@ from lora_cli.data.readers.raw_row import RawRow
 from lora_cli.formats.row_format import kind_of
 
 SPACE = " \t\r\n"
+OPEN_STRING = "a string that is not closed"
 odd_escape = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)").search
 """Finds escapes that may be half a character or none, where `json` sees nothing wrong."""
 holds_nul = re.compile(r"(?<!\\)(?:\\\\)*\\u0000").search
@@ -78,7 +79,17 @@ def _syntax(content: bytes, error: json.JSONDecodeError) -> str:
         return "lines end in CR alone: write them with LF, as `tr '\\r' '\\n'` does"
     if content.startswith(BYTE_ORDER_MARK):
         return "a byte order mark inside the file, as where files were joined: remove it"
-    return f"not JSON: {error.msg}"
+    return syntax_in_words(error)
+
+
+def syntax_in_words(error: json.JSONDecodeError) -> str:
+    """Return what is wrong with the syntax, where Python's words would break off."""
+    sign = error.doc[error.pos : error.pos + 1]
+    if sign == "\0":
+        return NUL
+    if error.msg.startswith("Invalid control character"):
+        return f"not JSON: the control character {sign!a}, which is written {json.dumps(sign)}"
+    return f"not JSON: {error.msg.replace('Unterminated string starting at', OPEN_STRING)}"
 
 
 def _mapping_of_different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ _SIGNATURES = {
     b"BZh": ("packed with bzip2", "call it .bz2, or unpack it"),
     b"\xfd7zXZ\0": ("packed with xz", "call it .xz, or unpack it"),
     b"\x28\xb5\x2f\xfd": ("packed with zstd", "call it .zst, or unpack it"),
-    b"PK\x03\x04": ("a zip archive (or a spreadsheet)", "unpack it, or save it as CSV"),
+    b"PK\x03\x04": ("a zip archive (or a spreadsheet)", "call it .zip, or save it as CSV"),
     b"PAR1": ("Parquet", "call it .parquet"),
     b"ARROW1": ("Arrow", "call it .arrow"),
     b"\x89PNG": ("a picture (PNG)", ""),

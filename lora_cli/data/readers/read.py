@@ -36,7 +36,7 @@ TABLES = {".csv": read_csv, ".tsv": read_tsv}
 """Those whose columns the recipe can name."""
 PACKED = frozenset(READERS) - {".parquet", ".arrow", ".feather"}
 """Those that may have a suffix of `UNPACKERS` as well; the others are packed inside."""
-KNOWN = f"{' '.join(READERS)}; those of text also with {' '.join(UNPACKERS)}"
+KNOWN = f"{' '.join(READERS)}; those of text also with {' '.join(UNPACKERS)}; .zip by its name"
 
 
 def read_rows(file: Path, names: Sequence[str] = ()) -> Iterator[RawRow]:

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from lora_cli.data.readers.json_document import JsonDocument
-from lora_cli.data.readers.json_values import STRICT, half_character, holds_nul, row_of_value
+from lora_cli.data.readers.json_values import (
+    STRICT,
+    half_character,
+    holds_nul,
+    row_of_value,
+    syntax_in_words,
+)
 from lora_cli.data.readers.open_file import NUL, opened_text
 from lora_cli.data.readers.raw_row import LONGEST_ROW, RawRow
 from lora_cli.data.readers.read_jsonl import read_jsonl
@@ -159,4 +165,4 @@ def _syntax_error(path: Path, document: JsonDocument, error: JSONDecodeError) ->
     if document.is_cut_off(error):
         return PlanError("the JSON is cut off: its end is missing", where, "write the file again")
     hint = "where the next row begins cannot be told; JSONL is read line by line"
-    return PlanError(f"not JSON: {error.msg}", where, hint)
+    return PlanError(syntax_in_words(error), where, hint)

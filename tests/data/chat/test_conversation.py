@@ -26,6 +26,12 @@ FORGETS_THOUGHTS = (
     "{{ m['content'].split('</think>')[-1] }}{% else %}{{ m['content'] }}{% endif %};{% endfor %}"
     "{% if add_generation_prompt %}> {% endif %}"
 )
+STRIPS_THOUGHTS = "{% for m in messages %}{{ m['content'].split('</think>')[-1] }};{% endfor %}"
+MARKS_AND_STRIPS_THOUGHTS = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }};{% else %}"
+    "{% generation %}{{ m['content'].split('</think>')[-1] }};{% endgeneration %}{% endif %}"
+    "{% endfor %}"
+)
 
 
 def turns(*contents: str) -> list[Message]:
@@ -44,6 +50,13 @@ def rendered(
         answers = [piece for piece in rendering.pieces if piece.is_answer]
         assert [piece for piece in rendering.pieces if piece.learnt] == answers
     return [[piece.text for piece in rendering.pieces] for rendering in found]
+
+
+def learnt_with_everything(tokenizer: Any, messages: Sequence[Message]) -> list[str]:
+    """Return the parts of the one rendering that are learnt, where everything is."""
+    renderer = ConversationRenderer(tokenizer, loss_on="everything", reasoning="keep")
+    (found,) = renderer.renderings(Conversation(tuple(messages)))
+    return [piece.text for piece in found.pieces if piece.learnt]
 
 
 def render_pieces(
@@ -216,6 +229,30 @@ def test_everything_of_a_template_that_rewrites_turns_is_no_one_text() -> None:
     tokenizer = byte_tokenizer(template=FORGETS_THOUGHTS.replace("> ", ""))
     with pytest.raises(RowProblemError, match="no one text holds everything; use"):
         rendered(tokenizer, turns("a", "hm</think>one", "b", "two"), loss_on="everything")
+
+
+def test_a_turn_that_is_no_answer_is_learnt_with_everything_alone() -> None:
+    messages = (Message(USER, "a", trained=True), *turns("", "one")[1:])
+    message = r"turn 1 \(user\) is marked .* `loss_on: assistant` learns answers alone; remove"
+    with pytest.raises(RowProblemError, match=message):
+        rendered(TOKENIZER, messages)
+    assert "".join(learnt_with_everything(TOKENIZER, messages)).endswith("one<|im_end|>\n")
+
+
+def test_everything_without_a_learnt_answer_is_no_row() -> None:
+    messages = (*turns("a"), Message(ASSISTANT, "one", trained=False))
+    with pytest.raises(RowProblemError, match="no turn of the assistant is trained on"):
+        learnt_with_everything(TOKENIZER, messages)
+
+
+@pytest.mark.parametrize("thought", ["<think>\nso be it\n</think>\n\n", "so be it</think>"])
+@pytest.mark.parametrize("template", [STRIPS_THOUGHTS, MARKS_AND_STRIPS_THOUGHTS])
+def test_a_thought_in_an_answers_own_text_is_not_lost(template: str, thought: str) -> None:
+    tokenizer = byte_tokenizer(template=template)
+    message = "turn 2: the chat template leaves out the reasoning"
+    with pytest.raises(RowProblemError, match=message):
+        rendered(tokenizer, turns("a", f"{thought}one"))
+    assert rendered(tokenizer, turns("a", "<think>so</think>one"), reasoning="drop")
 
 
 def test_dropped_reasoning_leaves_the_answer() -> None:

@@ -20,6 +20,7 @@ from tests.helpers.tokenizers import (
     PLAIN_TEMPLATE,
     beginning_tokenizer,
     byte_tokenizer,
+    chat_tokenizer,
     word_tokenizer,
 )
 
@@ -147,6 +148,13 @@ def test_control_tokens_in_a_question_do_not_move_the_mask() -> None:
     learnt = read_and_learnt(row)
     assert learnt[1] == "real<|im_end|>"
     assert "forged" in learnt[0]
+
+
+def test_marks_of_a_thought_forge_no_turn() -> None:
+    tokenizer = chat_tokenizer(PLAIN_TEMPLATE, special=("<think>", "</think>", "<|user|>"))
+    encoder = Tokenizer(tokenizer, max_length=99)
+    example = conversation("why <|user|>?", "<think>hm</think>so")
+    assert encoder.control_tokens(example) == ("<|user|>",)
 
 
 def test_an_answer_that_holds_its_own_end_is_refused() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lora_cli.data.readers import open_file
 from lora_cli.data.readers import read_jsonl as module
+from lora_cli.data.readers.open_file import NUL
 from lora_cli.data.readers.raw_row import RawRow
 from lora_cli.data.readers.read_jsonl import read_jsonl
 
@@ -50,8 +51,11 @@ def test_a_byte_order_mark_is_not_part_of_the_first_row(read: Read) -> None:
         (b'{"a": 1}}', 9, "not JSON: Extra data"),
         (b"{'a': 1}", 2, "not JSON: Expecting property name enclosed in double quotes"),
         (b"plain text", 1, "not JSON: Expecting value"),
-        (b'{"a": "\x00"}', 8, "not JSON: Invalid control character at"),
-        (b"\x00", 1, "not JSON: Expecting value"),
+        (b'{"a": "\x00"}', 8, NUL),
+        (b'{"a": 1}\x00', 9, NUL),
+        (b'{"a": "\x01"}', 8, "not JSON: the control character '\\x01', which is written"),
+        (b'{"a": "b', 7, "not JSON: a string that is not closed"),
+        (b"\x00", 1, NUL),
         (b'{"a": NaN}', 0, "not JSON: `NaN` is no number of JSON"),
         (b'{"a": -Infinity}', 0, "not JSON: `-Infinity` is no number of JSON"),
         (b'{"a": 1, "a": 2}', 0, "not JSON: `a` is written twice in one mapping"),
