@@ -21,7 +21,7 @@ from published_memory import llama
 from lora_cli.console.quiet import quiet_bars, quiet_libraries
 from lora_cli.memory.devices import card_of
 from lora_cli.memory.estimate import estimate
-from lora_cli.memory.fit import LENGTH_STEP, fit
+from lora_cli.memory.fit import fit
 from lora_cli.memory.subject import Subject, subject_of_settings
 
 CHOICES = {
@@ -52,17 +52,13 @@ def main(count: int) -> int:
             found = fit(_subject(lines, capacity), capacity)
             seconds = time.process_time() - started
             said = []
-            for name, answer, step in (
-                ("batch_size", found.batch, 1),
-                ("max_length", found.length, LENGTH_STEP),
-            ):
+            for name, answer in (("batch_size", found.batch), ("max_length", found.length)):
                 if answer is None:
                     said.append(f"no {name} fits")
                     continue
-                above = f"training.{name}={answer.value + step}"
                 verdicts = [
                     _verdict([*lines, *settings_], capacity)
-                    for settings_ in (answer.settings, [*answer.settings, above])
+                    for settings_ in (answer.settings, answer.beyond_settings)
                 ]
                 right = verdicts[0] == "fits" and (answer.beyond is None or verdicts[1] != "fits")
                 wrong += not right

@@ -1,5 +1,6 @@
 """`loracli estimate-memory`: what a run needs of a device, before any weight is read."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +12,8 @@ NO_RECIPE = "Without a recipe"
 
 
 def command(  # noqa: PLR0913  # a command's options
-    recipe: Annotated[
-        Path | None,
+    recipes: Annotated[
+        list[Path] | None,
         typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False),
     ] = None,
     *,
@@ -66,6 +67,11 @@ def command(  # noqa: PLR0913  # a command's options
     """
     from lora_cli.console.estimate import Asked, make_and_show_estimate
 
+    if fit is not None:
+        _check_size(fit, recipes or ())
+    recipe = recipes[0] if recipes else None
+    if recipes and len(recipes) > 1:
+        raise typer.BadParameter(f"unexpected extra argument ({recipes[1]}): one recipe at a time")
     if sum([device is not None, fit is not None, all_devices]) > 1:
         raise typer.BadParameter("--device, --fit and --all-devices: give one of them")
     named = {
@@ -92,3 +98,17 @@ def command(  # noqa: PLR0913  # a command's options
             as_json=as_json,
         )
     )
+
+
+def _check_size(fit: str, others: Sequence[Path]) -> None:
+    """Refuse what is no size, with the words that a shell has parted from it: `--fit 24 GB`."""
+    from lora_cli.errors import EstimateError
+    from lora_cli.memory.devices import read_size
+
+    parted = [str(each) for each in others if not each.suffix and not each.exists()]
+    if not parted:
+        return
+    whole = " ".join([fit, *parted])
+    read_size(whole, "--fit")
+    hint = f"write it as one: --fit {whole.replace(' ', '')}"
+    raise EstimateError(f"`{whole}` is {len(parted) + 1} words", f"--fit {fit}", hint)

@@ -75,9 +75,11 @@ def _subject(asked: Asked, loaded: LoadedRecipe | None) -> Subject:
 
     if loaded is not None:
         return subject_of_recipe(loaded)
-    settings = {"adapter.variant": "lora", **asked.settings}
-    lines = [f"{key}={value}" for key, value in settings.items()]
-    return subject_of_settings([*lines, *asked.overrides], OPTIONS)
+    typed = {f"{key}={value}": f"{OPTIONS[key]} {value}" for key, value in asked.settings.items()}
+    # what follows from the default is the base's to answer for
+    options = {"adapter.variant=lora": f"--model {asked.settings.get('model')}", **typed}
+    default = () if "adapter.variant" in asked.settings else ("adapter.variant=lora",)
+    return subject_of_settings([*default, *typed, *asked.overrides], options)
 
 
 def _found(asked: Asked, subject: Subject, capacity: int | None) -> OneDevice | EachDevice | Fit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -44,6 +44,7 @@ def show_estimate(estimate: Estimate, console: Console) -> None:
     verdict = Text(f"{estimate.device}: {one_line(estimate)}", style=COLOURS[estimate.verdict])
     console.print(verdict, style="bold", soft_wrap=True)
     console.print(Text(_how(estimate), style="dim"), soft_wrap=True)
+    _show_notes([estimate], console)
     console.print(f"\nthe peak, in the {estimate.peak_phase} phase", style="bold")
     print_rows(console, _parts(estimate), ("", "", "cyan"))
     _show_list(console, "peak of each phase", list(estimate.phases.items()))
@@ -54,6 +55,12 @@ def show_estimate(estimate: Estimate, console: Console) -> None:
     ]
     _show_list(console, "largest at the peak", largest)
     _show_host(estimate, console)
+
+
+def _show_notes(estimates: Iterable[Estimate], console: Console) -> None:
+    notes = dict.fromkeys(note for estimate in estimates for note in estimate.notes)
+    for note in notes:
+        console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
 
 
 def _how(estimate: Estimate) -> str:
@@ -146,11 +153,13 @@ def _show_devices(found: EachDevice, console: Console) -> None:
             filled = bar(min(middle, each.estimate.capacity), each.estimate.capacity, WIDTH // 2)
             rows.append((each.device.name, each.estimate.verdict, f"{need} of {room}", filled))
     print_rows(console, rows, ("bold", "", "", "cyan"))
+    _show_notes([each.estimate for each in found.on if each.estimate], console)
 
 
 def _show_fit(found: Fit, console: Console) -> None:
     console.print(f"as it is: {one_line(found.as_it_is)}", style="bold", soft_wrap=True)
     console.print(Text(_how(found.as_it_is), style="dim"), soft_wrap=True)
+    _show_notes([found.as_it_is], console)
     rows = [
         ("largest micro batch", *_answer(found.batch, "row")),
         ("longest rows", *_answer(found.length, "token")),
@@ -164,6 +173,7 @@ def _answer(found: Answer | None, noun: str) -> tuple[str, str, str]:
     if found is None:
         return "none fits", "", ""
     end = "" if found.beyond else ", the most there can be"
+    end += f" ({found.note})" if found.note else ""
     return counted(found.value, noun) + end, _flags(found.settings), one_line(found.estimate)
 
 

@@ -34,6 +34,7 @@ def inspect_and_show(asked: Asked, *, tree: bool, as_json: bool, as_yaml: bool) 
     inspection = inspected(asked)
     if as_yaml:
         sys.stdout.write(inspection.snippet)
+        _print(Console(stderr=True), map("warning: {}".format, warnings_of(inspection)), "yellow")
     elif as_json:
         values = as_json_values(inspection, tree=tree)
         print(json.dumps(values, indent=2))  # noqa: T201  # rich would wrap long lines
@@ -84,6 +85,8 @@ def show_inspection(inspection: Inspection, console: Console, *, tree: bool = Fa
     if inspection.variants:
         _title(console, "variants that take this choice")
         print_rows(console, variant_rows(inspection.variants), ("", "", "dim"))
+    if not inspection.choice.trainable:
+        return  # nothing to serve or to paste
     _title(console, f"servers ({NOT_RUN})")
     servers = servers_taking(inspection)
     said = [(each.name, f"no: {each.why_not}" if each.why_not else each.use) for each in servers]

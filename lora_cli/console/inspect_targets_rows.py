@@ -75,6 +75,7 @@ def _of_group(row: Row) -> tuple[str, ...]:
     shapes = "; ".join(_shape(group, each.shape) for each in group.shapes[:2])
     more = " …" if len(group.shapes) > 2 else ""
     size = f"tied to {group.tied_to}" if group.tied_to else parameters(group.parameters)
+    size += f" ({group.shared} share another's)" if group.shared else ""
     quantized = "yes" if row.quantized == group.count else f"{row.quantized} of {group.count}"
     return (
         label(group),

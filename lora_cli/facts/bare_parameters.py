@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,10 @@ class ParameterFacts:
     """Whether the matrices are those of fused experts."""
 
 
+_EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+"""What configs call the number of a layer's experts."""
+
+
 def bare_parameters(model: Any) -> tuple[ParameterFacts, ...]:
     """Return the matrices of `model` that are held by no linear layer, embedding or convolution."""
     return tuple(_bare(model))
@@ -28,6 +32,7 @@ def _bare(model: Any) -> Iterator[ParameterFacts]:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
+    counts = _expert_counts(model)
     layers = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv1D)
     for module_name, module in model.named_modules():
         if isinstance(module, layers):
@@ -36,27 +41,18 @@ def _bare(model: Any) -> Iterator[ParameterFacts]:
             shape = parameter.shape
             if len(shape) in (2, 3):
                 matrices = shape[0] if len(shape) == 3 else 1
-                experts = len(shape) == 3 and "expert" in module_name.lower()
+                # JetMoE and Granite call theirs `input_linear`, after what they are for one expert
+                named = "expert" in module_name.lower() or shape[0] in counts
+                experts = len(shape) == 3 and named
                 full_name = f"{module_name}.{name}"
                 yield ParameterFacts(full_name, matrices, shape[-2], shape[-1], experts)
 
 
-def names_taken_for_experts(model: Any, leaves: Iterable[str]) -> frozenset[str]:
-    """Return those last names that peft's LoRA takes for parts of the fused experts of `model`.
-
-    Checkpoints from before experts were fused have them as layers, and peft rewrites their names;
-    it does not look at whether the model has linear layers of the same names beside its experts.
-    """
-    from peft import LoraConfig
-    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
-
-    taken = set()
-    for leaf in leaves:
-        config = LoraConfig(target_modules=[leaf])
-        try:
-            convert_peft_config_for_transformers(config, model, None)
-        except ValueError:  # half of what is fused: its other half has another name
-            taken.add(leaf)
-        if leaf not in (config.target_modules or ()):
-            taken.add(leaf)
-    return frozenset(taken)
+def _expert_counts(model: Any) -> frozenset[int]:
+    """Return how many experts the config says there are: one number, as a rule; empty for none."""
+    config = getattr(model, "config", None)
+    if config is None:
+        return frozenset()
+    text = config.get_text_config()
+    found = {getattr(text, name, None) for name in _EXPERT_COUNTS}
+    return frozenset(count for count in found if isinstance(count, int) and count > 1)

@@ -6,15 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lora_cli.facts.bare_parameters import (
-    ParameterFacts,
-    bare_parameters,
-    names_taken_for_experts,
-)
-from lora_cli.facts.heads import is_inside, new_heads
+from lora_cli.facts.bare_parameters import ParameterFacts, bare_parameters
+from lora_cli.facts.heads import is_inside, new_heads, output_head
+from lora_cli.facts.linear_layers import LinearFacts, layers_and_others, uncalled_layers
 from lora_cli.facts.model_source import ModelSource
 from lora_cli.facts.on_meta import model_on_meta
 from lora_cli.facts.packing import packing_obstacle
+from lora_cli.facts.peft_names import names_refused, names_taken_for_experts
 from lora_cli.facts.weight_files import stored_names
 from lora_cli.quantization import QuantizationSpec
 from lora_cli.quantization.bitsandbytes import held_in
@@ -23,17 +21,6 @@ from lora_cli.tasks.causal_lm import CausalLm
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-@dataclass(frozen=True, slots=True)
-class LinearFacts:
-    """One module that multiplies by a weight of `out_features` × `in_features`."""
-
-    name: str
-    in_features: int
-    out_features: int
-    conv1d: bool = False
-    """Whether the weight lies as (in, out), as GPT-2's do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +47,10 @@ class BaseModelFacts:
     output_head: LinearFacts | None
     """Where embeddings are tied, its weight is the embedding's."""
     linears: tuple[LinearFacts, ...]
-    """Every linear layer but the output head and those of a new one, in the model's order."""
+    """Every linear layer but the output head, those of a new one and those that are never called,
+    in the model's order."""
+    uncalled: tuple[LinearFacts, ...]
+    """Linear layers whose weight another module reads: an adapter on one would never be used."""
     heads: tuple[str, ...]
     """Names of the linear layers that come after the model's body: the output head."""
     new_heads: tuple[str, ...]
@@ -73,6 +63,8 @@ class BaseModelFacts:
     """Matrices that no linear layer holds: those of fused experts, and of some routers."""
     taken_for_experts: frozenset[str]
     """Last names of linear layers that peft's LoRA takes for parts of the fused experts."""
+    refused_by_peft: frozenset[str]
+    """Last names of linear layers that peft's LoRA and its kin refuse: Mamba's `out_proj`."""
     attention_kernels: tuple[str, ...]
     """The attention kernels that the architecture knows, of those that a recipe can name."""
     packing_obstacle: str | None
@@ -107,9 +99,10 @@ def probe_base_model(
 def facts_of(model: Any, source: ModelSource, task: TaskSpec) -> BaseModelFacts:
     """Return the facts of a model on the meta device that was built for a task."""
     new = new_heads(model, task, stored_names(source) if task.has_new_head else ())
-    linears, others = _modules(model, new)
+    uncalled = uncalled_layers(model)
+    linears, others = layers_and_others(model, (*new, *(each.name for each in uncalled)))
     bare = bare_parameters(model)
-    last_names = {linear.name.rpartition(".")[2] for linear in linears} if bare else ()
+    last_names = {linear.name.rpartition(".")[2] for linear in linears}
     text_config = model.config.get_text_config()
     embedding = _embedding(model)
     return BaseModelFacts(
@@ -127,12 +120,14 @@ def facts_of(model: Any, source: ModelSource, task: TaskSpec) -> BaseModelFacts:
         embedding=embedding,
         output_head=_output_head(model),
         linears=linears,
+        uncalled=uncalled,
         heads=heads_of(model, new),
         new_heads=new,
         other_modules=others,
         sizes=_sizes(model),
         bare_parameters=bare,
         taken_for_experts=names_taken_for_experts(model, last_names) if bare else frozenset(),
+        refused_by_peft=names_refused(model, last_names),
         attention_kernels=_attention_kernels(model),
         packing_obstacle=packing_obstacle(model),
         held=held_in(_quantized(model)),
@@ -147,29 +142,11 @@ def _quantized(model: Any) -> Mapping[str, Any]:
     return config if isinstance(config, Mapping) else config.to_dict()
 
 
-def _modules(model: Any, new: Collection[str]) -> tuple[tuple[LinearFacts, ...], tuple[str, ...]]:
-    from torch import nn
-    from transformers.pytorch_utils import Conv1D
-
-    head = model.get_output_embeddings()
-    linears, others = [], []
-    for name, module in model.named_modules():
-        if name and is_inside(name, new):
-            others.append(name)
-        elif isinstance(module, nn.Linear) and module is not head:
-            linears.append(LinearFacts(name, module.in_features, module.out_features))
-        elif isinstance(module, Conv1D):
-            linears.append(LinearFacts(name, module.nx, module.nf, conv1d=True))
-        elif name:
-            others.append(name)
-    return tuple(linears), tuple(others)
-
-
 def heads_of(model: Any, new: Collection[str] = ()) -> tuple[str, ...]:
     """Return the names of the output head and of all linear layers that are outside or `new`."""
     from torch import nn
 
-    head, body = model.get_output_embeddings(), model.base_model
+    head, body = output_head(model), model.base_model
     inside = set() if body is model else set(body.modules())
     return tuple(
         name
@@ -217,7 +194,7 @@ def _embedding(model: Any) -> LinearFacts:
 
 
 def _output_head(model: Any) -> LinearFacts | None:
-    head = model.get_output_embeddings()
+    head = output_head(model)
     weight = getattr(head, "weight", None)  # a model of several codebooks has a list of heads
     if weight is None or weight.ndim != 2:
         return None
@@ -264,7 +241,7 @@ def _key_value_size(config: Any) -> int:
 
 def _is_tied(model: Any) -> bool:
     """Return whether the output head is the embedding, as built and not as the config says."""
-    head, embedding = model.get_output_embeddings(), _input_embeddings(model)
+    head, embedding = output_head(model), _input_embeddings(model)
     weight = getattr(head, "weight", None)
     return embedding is not None and weight is embedding.weight
 

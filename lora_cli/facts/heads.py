@@ -1,4 +1,4 @@
-"""What a task puts on a model: the modules that are new, and so are trained as a whole."""
+"""What comes after a model's body: the output head, and what a task puts there anew."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ from collections.abc import Collection
 from typing import Any
 
 from lora_cli.tasks import TaskSpec
+
+
+def output_head(model: Any) -> Any:
+    """Return the layer that scores the vocabulary; None in a model without one.
+
+    FSMT names its decoder's embedding instead: the head is then the last layer of that shape.
+    """
+    from torch import nn
+
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Embedding):
+        return head
+    layers = [each for each in model.modules() if isinstance(each, nn.Linear)]
+    return next((each for each in layers[::-1] if each.weight.shape == head.weight.shape), None)
 
 
 def new_heads(model: Any, task: TaskSpec, stored: Collection[str]) -> tuple[str, ...]:

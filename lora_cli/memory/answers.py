@@ -115,10 +115,13 @@ def _device(each: OnDevice) -> dict[str, Any]:
 def _answer(found: Answer | None) -> dict[str, Any] | None:
     if found is None:
         return None
-    beyond = None if found.beyond is None else _short(found.beyond)
+    beyond = None
+    if found.beyond is not None:
+        beyond = {"settings": list(found.beyond_settings), **_short(found.beyond)}
     return {
         "value": found.value,
         "settings": list(found.settings),
+        "note": found.note,
         **_short(found.estimate),
         "next_step_up": beyond,
     }

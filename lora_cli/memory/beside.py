@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lora_cli.errors import EstimateError
 from lora_cli.memory.batch_shape import BatchShape
 from lora_cli.memory.simulate import CannotSimulate, simulate, twice
 from lora_cli.plan.run_plan import RunPlan
@@ -29,6 +30,6 @@ def compare_peaks(plan: RunPlan, *, peak: int, before: int, largest: BatchShape)
     measured = peak if plan.device.type == "cuda" else peak - before
     try:
         trace = simulate(plan, twice(plan, largest))
-    except CannotSimulate as error:
+    except (CannotSimulate, EstimateError) as error:
         return Comparison(measured, None, error.problems[0].message)
     return Comparison(measured, trace.peak_bytes())

@@ -27,7 +27,8 @@ from functools import cached_property
 from typing import Any
 
 from lora_cli.adapters.low_rank import LowRankSpec
-from lora_cli.facts.base_model import BaseModelFacts, LinearFacts
+from lora_cli.facts.base_model import BaseModelFacts
+from lora_cli.facts.linear_layers import LinearFacts
 from lora_cli.memory.batch_shape import BatchShape
 from lora_cli.memory.trace import Category, Phase, Storage, Trace
 from lora_cli.plan.run_plan import RunPlan
@@ -145,8 +146,18 @@ def _adapter(step: _Step) -> Iterator[Storage]:
     """Yield the adapter, always in float32, and what the optimizer keeps of it."""
     trainable, name = step.plan.adapter.trainable_parameters, step.plan.optimizer.name
     yield _held(4 * trainable, "adapter", "adapter")
-    per_number = 2 + 8 / SCALES_BLOCK if name.endswith("8bit") else 8
-    yield _held(round(per_number * _unpaged(step)), "optimizer", name)
+    yield _held(round(_state_per_number(step.plan) * _unpaged(step)), "optimizer", name)
+
+
+def _state_per_number(plan: RunPlan) -> float:
+    return 2 + 8 / SCALES_BLOCK if plan.optimizer.name.endswith("8bit") else 8
+
+
+def paged_bytes(plan: RunPlan, base: BaseModelFacts) -> int:
+    """Return what the optimizer keeps in pages, which torch does not allocate."""
+    step = _Step(plan, base, BatchShape(rows=1, tokens=1))
+    paged = plan.adapter.trainable_parameters - _unpaged(step)
+    return round(_state_per_number(plan) * paged)
 
 
 def _unpaged(step: _Step) -> int:

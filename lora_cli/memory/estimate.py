@@ -17,6 +17,7 @@ from lora_cli.memory.closed_form import closed_form
 from lora_cli.memory.components import Group, by_category, by_module, by_phase, largest
 from lora_cli.memory.host import LIBRARIES, HostMemory, host_memory
 from lora_cli.memory.interval import Interval, exactly
+from lora_cli.memory.notes import notes_of
 from lora_cli.memory.simulate import CannotSimulate, simulate, twice
 from lora_cli.memory.subject import Subject
 from lora_cli.memory.trace import Category, Phase, Trace
@@ -80,6 +81,8 @@ class Estimate:
     modules: list[tuple[str, int]]
     largest: list[Group]
     host: HostMemory
+    notes: tuple[str, ...]
+    """What is not counted, what was left out, and what is odd."""
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -144,6 +147,7 @@ def estimate(subject: Subject, capacity: int | None = None, *, simulated: bool =
         modules=by_module(found.trace, MOST_SHOWN),
         largest=largest(found.trace, MOST_SHOWN),
         host=host_memory(plan, subject.facts.base),
+        notes=tuple(notes_of(subject)),
         versions=_versions(),
     )
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from lora_cli.memory.estimate import Estimate, estimate
-from lora_cli.memory.levers import Lever, changed, levers_of
+from lora_cli.memory.levers import Lever, estimate_with, levers_of
 from lora_cli.memory.subject import Subject
+from lora_cli.words import counted
 
 LENGTH_STEP = 64
 LONGEST = 1 << 20
@@ -29,6 +30,10 @@ class Answer:
     value: int
     estimate: Estimate
     beyond: Estimate | None
+    beyond_settings: tuple[str, ...]
+    """What the next step up would be."""
+    note: str = ""
+    """What else changes."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,7 @@ class _Search:
     def estimate(self, settings: tuple[str, ...]) -> Estimate | None:
         """Return the estimate with `settings`; None where no plan could have them."""
         if settings not in self.known:
-            after = changed(self.subject, settings)
-            self.known[settings] = None if after is None else estimate(after, self.capacity)
+            self.known[settings] = estimate_with(self.subject, settings, self.capacity)
         return self.known[settings]
 
     def largest(self, most: int, settings: Callable[[int], tuple[str, ...]]) -> Answer | None:
@@ -87,7 +91,8 @@ class _Search:
             guess = _between(fits, beyond, known, self.capacity)
         if not fits:
             return None
-        return Answer(settings(fits), fits, known[fits], known.get(beyond))
+        above = settings(beyond) if beyond in known else ()
+        return Answer(settings(fits), fits, known[fits], known.get(beyond), above)
 
 
 def _between(fits: int, beyond: int, known: dict[int, Estimate], capacity: int) -> int:
@@ -117,18 +122,29 @@ def fit(subject: Subject, capacity: int) -> Fit:
 
 
 def _batch(search: _Search) -> Answer | None:
+    """Return the largest micro batch: one that a step's rows can be divided into, or a whole step.
+
+    Only where more than all rows of a step fit at once, the step grows.
+    """
     schedule = search.subject.plan.schedule
     rows = schedule.batch_size * schedule.gradient_accumulation_steps
 
-    def settings(batch_size: int) -> tuple[str, ...]:
-        accumulation = math.ceil(rows / batch_size)
-        batch = f"training.batch_size={batch_size}"
+    there_are = LARGEST_BATCH if search.subject.full_length else schedule.units_per_epoch
+    upwards = range(1, min(there_are, LARGEST_BATCH) + 1)
+    sizes = [size for size in upwards if size > rows or rows % size == 0]
+
+    def settings(number: int) -> tuple[str, ...]:
+        size = sizes[number - 1]
+        accumulation = max(1, rows // size)
+        batch = f"training.batch_size={size}"
         return batch, f"training.gradient_accumulation_steps={accumulation}"
 
-    most = schedule.units_per_epoch
-    if search.subject.full_length:
-        most = LARGEST_BATCH
-    return search.largest(min(most, LARGEST_BATCH), settings)
+    found = search.largest(len(sizes), settings)
+    if found is None:
+        return None
+    size = sizes[found.value - 1]
+    note = f"a step of {counted(size, 'row')}, not of {rows}" if size > rows else ""
+    return replace(found, value=size, note=note)
 
 
 def _length(search: _Search) -> Answer | None:

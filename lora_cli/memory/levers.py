@@ -50,21 +50,18 @@ def effects(subject: Subject, before: Estimate) -> list[Effect]:
     """Return each lever that saves anything, estimated again, the largest saving first."""
     found = []
     for lever in levers_of(subject):
-        after = changed(subject, lever.settings)
-        if after is not None:
-            result = estimate(after, before.capacity)
+        result = estimate_with(subject, lever.settings, before.capacity)
+        if result is not None:
             found.append(Effect(lever, result, before.needed.high - result.needed.high))
     return sorted((each for each in found if each.saved > 0), key=lambda each: -each.saved)
 
 
-def changed(subject: Subject, settings: tuple[str, ...]) -> Subject | None:
-    """Return a subject with other settings; None where no plan could have them."""
+def estimate_with(subject: Subject, settings: tuple[str, ...], capacity: int) -> Estimate | None:
+    """Return the estimate of a subject with other settings; None where no run could have them."""
     try:
-        after = subject.with_settings(settings)
-        after.plan  # noqa: B018  # planned here, so that a refusal comes here
+        return estimate(subject.with_settings(settings), capacity)
     except LoraCliError:
         return None
-    return after
 
 
 def _batch(plan: RunPlan) -> Iterator[Lever]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from lora_cli.adapters.nora import NoRa
 from lora_cli.adapters.variant import Factors, Start
-from lora_cli.facts.base_model import LinearFacts
 from lora_cli.facts.heads import is_inside
+from lora_cli.facts.linear_layers import LinearFacts
 from lora_cli.memory.trace import Category
 from lora_cli.model.adapter import AttachedAdapter, attach_adapter
 from lora_cli.model.layers import weight_of

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lora_cli.errors import LoraCliError
+from lora_cli.errors import EstimateError, LoraCliError, RunError
 from lora_cli.memory.batch_shape import BatchShape, longest_batch
 from lora_cli.memory.steps import per_step, run_steps, twice
 from lora_cli.memory.trace import Trace
@@ -35,11 +35,12 @@ def simulate(plan: RunPlan, batches: Sequence[BatchShape] = ()) -> Trace:
 
     Raises:
         CannotSimulate: the installed code does not run on the meta device.
+        EstimateError: the plan's model cannot be built, with or without its weights.
     """
     shapes = batches or twice(plan, longest_batch(plan))
     try:
         return _trace(plan, shapes)
-    except CannotSimulate:
+    except (CannotSimulate, EstimateError):
         raise
     except Exception as error:  # other people's code breaks without weights in any way
         raise CannotSimulate(reason_of(error)) from error
@@ -57,7 +58,10 @@ def _trace(plan: RunPlan, shapes: Sequence[BatchShape]) -> Trace:
         import bitsandbytes  # noqa: F401  # its kernels are put in place where it is imported
     storages = Storages()
     with kernels_of(plan.device.type):
-        built = build_on_meta(plan)
+        try:
+            built = build_on_meta(plan)
+        except RunError as error:  # with its weights the model would be refused as well
+            raise EstimateError.from_problems(error.problems) from error
         for name, category, tensor in built.tensors(plan.model.heads):
             storages.note(tensor, category, name)
         places = Places(built.module_names(), plan.model.heads)

@@ -6,7 +6,7 @@ the same rules, so that a change that no run could have is refused here too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 
 from lora_cli.data.batches.units import Units
 from lora_cli.data.chat.chat_template import TemplateReading
-from lora_cli.errors import LoraCliError, PlanError, Problem, Where
+from lora_cli.errors import LoraCliError, PlanError
 from lora_cli.events import Report, unheard
 from lora_cli.facts.base_model import BaseModelFacts, probe_base_model
 from lora_cli.facts.dataset import DatasetFacts, FileFacts, SourceFacts, TokenFacts
@@ -28,6 +28,8 @@ from lora_cli.plan.make import probe_facts
 from lora_cli.plan.resolve import resolve_plan
 from lora_cli.plan.run_plan import RunPlan
 from lora_cli.recipe.load import LoadedRecipe, recipe_of_text
+from lora_cli.recipe.options import at_options, by_override, placed
+from lora_cli.targets.barred import barred
 from lora_cli.targets.match import match_targets
 
 COMMAND_LINE = Path("command line")
@@ -43,6 +45,8 @@ class Subject:
     facts: Facts
     full_length: bool
     """Whether rows are taken to be as long as `max_length` lets them, for want of any data."""
+    left_out: tuple[str, ...] = ()
+    """What is left out of the adapter though nobody asked for it, and why."""
 
     @cached_property
     def plan(self) -> RunPlan:
@@ -97,26 +101,39 @@ def subject_of_recipe(loaded: LoadedRecipe, report: Report = unheard) -> Subject
     return Subject(loaded, probe_facts(loaded, report), full_length=False)
 
 
-def subject_of_settings(settings: Sequence[str], places: dict[str, str]) -> Subject:
+def subject_of_settings(settings: Sequence[str], options: Mapping[str, str]) -> Subject:
     """Return a recipe of `settings` alone, whose rows are all of the full length.
 
-    `places` says for a key by which option it was given.
+    What peft would not adapt is left out where nobody says what to take. `options` says of those
+    settings that were typed as options how they were.
 
     Raises:
         LoraCliError: with every problem found, each at its option.
     """
-    text = "dataset: rows.jsonl\n"
+    by_setting = by_override(options)
     try:
-        return _without_rows(recipe_of_text(text, COMMAND_LINE, settings), any_weights=True)
+        loaded = recipe_of_text("dataset: rows.jsonl\n", COMMAND_LINE, settings)
+        found = _without_rows(placed(loaded, by_setting), any_weights=True)
+        return _without_barred(found, by_setting)
     except LoraCliError as error:
-        placed = [_at_option(each, places) for each in error.problems]
-        raise type(error).from_problems(placed) from error
+        raise type(error).from_problems(at_options(error.problems, by_setting)) from error
 
 
-def _at_option(problem: Problem, places: dict[str, str]) -> Problem:
-    """Return a problem at the option that gave the value, if one did."""
-    option = places.get(problem.where.key) or places.get(problem.where.key.partition(".")[0])
-    return replace(problem, where=Where(option)) if option else problem
+def _without_barred(subject: Subject, options: Mapping[str, str]) -> Subject:
+    """Return it without what peft would not adapt, where nobody has said what to take."""
+    loaded, facts = subject.loaded, subject.facts
+    asked = {("adapter", "target_modules"), ("adapter", "exclude_modules")}
+    if any(path[:2] in asked for path in loaded.source.values):
+        return subject
+    modules = [each.name for each in facts.matched.modules]
+    found = tuple(barred(loaded.recipe.adapter, modules, facts.base))
+    if not found:
+        return subject
+    names = ", ".join(name for each in found for name in each.names)
+    setting = f"adapter.exclude_modules=[{names}]"
+    whys = tuple(f"taken with `--set {setting}`: {each.why}" for each in found)
+    without = subject.with_settings([setting])
+    return replace(without, loaded=placed(without.loaded, options), left_out=whys)
 
 
 def _is_remote(loaded: LoadedRecipe) -> bool:
@@ -166,8 +183,8 @@ def _base(loaded: LoadedRecipe) -> BaseModelFacts:
         )
     except PlanError as error:
         where = loaded.source.of_value(("model", "name"))
-        placed = (replace(p, where=where) if not p.where.file else p for p in error.problems)
-        raise PlanError.from_problems(placed) from error
+        there = (replace(p, where=where) if not p.where.file else p for p in error.problems)
+        raise PlanError.from_problems(there) from error
 
 
 @dataclass(frozen=True)

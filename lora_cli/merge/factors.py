@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from lora_cli.adapters.variant import Factors
 from lora_cli.errors import MergeError, PlanError
-from lora_cli.facts.base_model import LinearFacts, probe_base_model
+from lora_cli.facts.base_model import probe_base_model
+from lora_cli.facts.linear_layers import LinearFacts
 from lora_cli.facts.model_source import ModelSource
 from lora_cli.merge.adapter_config import AdapterConfig, beside_pairs
 from lora_cli.merge.adapter_folder import PREFIX, TENSORS, pairs_of

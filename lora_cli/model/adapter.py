@@ -18,6 +18,7 @@ from lora_cli.model.beside import (
     tensors_beside,
     train_in_float32,
 )
+from lora_cli.words import reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +87,7 @@ def attach_adapter(  # noqa: PLR0913
     The adapter's first values depend on `seed` alone, or are those of `starts`.
 
     Raises:
-        RunError: peft attached to other modules than the plan says.
+        RunError: peft refuses the adapter, or attached to other modules than the plan says.
     """
     import torch
     from peft import get_peft_model
@@ -99,8 +100,11 @@ def attach_adapter(  # noqa: PLR0913
             setattr(config, own_seed, seed)
     ask_for_beside(config, spec, base)
     torch.manual_seed(seed)
-    with _peft_notices_silenced():
-        model = get_peft_model(base, config)
+    try:
+        with _peft_notices_silenced():
+            model = get_peft_model(base, config)
+    except ValueError as error:
+        raise RunError(f"peft refuses this adapter: {reason_of(error)}") from error
     spec.begin(model)
     _check_names(model, {*modules, *getattr(spec, "target_parameters", ())})
     train_in_float32(model)

@@ -12,6 +12,7 @@ from lora_cli.adapters.targeted import TargetedSpec
 from lora_cli.errors import Problem
 from lora_cli.plan.inputs import Inputs
 from lora_cli.plan.run_plan import RunPlan
+from lora_cli.targets.barred import advice, barred
 from lora_cli.targets.select import is_inside
 
 _WHOLE = "to train it, name it in `modules_to_save`, or single tokens in `trainable_tokens`"
@@ -74,15 +75,12 @@ def expert_problems(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
         yield Problem(where, message, "use adamw")
 
 
-def taken_for_experts(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
-    """Refuse linear layers whose names peft's LoRA takes for parts of the fused experts."""
-    taken = inputs.facts.base.taken_for_experts
-    odd = [name for name in plan.adapter.modules if name.rpartition(".")[2] in taken]
-    if odd and isinstance(plan.adapter.spec, LowRankSpec):
-        leaves = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in odd))
-        message = f"on {plan.model.architecture} peft takes `{odd[0]}` for a part of the experts"
-        hint = f"leave such layers out: `exclude_modules: [{leaves}]`"
-        yield Problem(inputs.source.of_value(("adapter", "target_modules")), message, hint)
+def barred_problems(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
+    """Refuse layers that peft would not adapt on this base."""
+    asked, where = inputs.recipe.adapter, inputs.source.of_value(("adapter", "target_modules"))
+    for each in barred(asked, plan.adapter.modules, inputs.facts.base):
+        message = f"on {plan.model.architecture} {each.why}"
+        yield Problem(where, message, advice(asked, each))
 
 
 def embedding_problems(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
@@ -143,7 +141,7 @@ def token_problems(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
 ADAPTER_RULES = (
     pattern_problems,
     expert_problems,
-    taken_for_experts,
+    barred_problems,
     embedding_problems,
     saved_module_problems,
     token_problems,

@@ -185,7 +185,8 @@ def _late_evaluation(plan: RunPlan, _facts: Facts) -> Iterator[str]:
         yield f"{every} is one at the end{patience}"
 
 
-def _more_than_the_weights(plan: RunPlan, facts: Facts) -> Iterator[str]:
+def more_than_the_weights(plan: RunPlan, facts: Facts) -> Iterator[str]:
+    """Yield that a rank is higher than a module's weight can have, if one is."""
     spec, names = plan.adapter.spec, set(plan.adapter.modules)
     if not isinstance(spec, LowRankSpec):
         return
@@ -222,7 +223,7 @@ _RULES = (
     _few_packs,
     _rows_per_step,
     _late_evaluation,
-    _more_than_the_weights,
+    more_than_the_weights,
     _many_epochs,
     *CHAT_ADVICE,
 )

@@ -6,16 +6,16 @@ the recipe, checked as those are; what is wrong with one is said of the option.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from lora_cli.errors import LoraCliError, Problem, RecipeError, Where
+from lora_cli.errors import LoraCliError, RecipeError
 from lora_cli.recipe.load import LoadedRecipe, load_recipe
+from lora_cli.recipe.options import at_options, by_override, placed
 from lora_cli.recipe.overrides import apply_overrides
-from lora_cli.recipe.source import KeyPath, Source
+from lora_cli.recipe.source import Source
 from lora_cli.recipe.validate import validate
-from lora_cli.recipe.wording import shown
 from lora_cli.recipe.yaml_tree import read_tree
 from lora_cli.targets.written import Written, overrides_of, read_targets
 
@@ -59,18 +59,16 @@ def asked_recipe(asked: Asked) -> AskedRecipe:
     written = read_targets(asked.targets)
     flags = _flags(asked, written)
     overrides = [*asked.overrides, *flags]
-    names = {f"--set {shown(override)}": name for override, name in flags.items()}
+    options = by_override(flags)
     try:
         if asked.of_recipe:
             loaded = load_recipe(Path(asked.model_or_recipe), overrides)
         else:
             loaded = _recipe_of(asked.model_or_recipe, overrides)
     except LoraCliError as error:
-        raise type(error).from_problems(_named(error.problems, names)) from error
-    keys, values = (_places(each, names) for each in (loaded.source.keys, loaded.source.values))
-    source = replace(loaded.source, keys=keys, values=values)
+        raise type(error).from_problems(at_options(error.problems, options)) from error
     is_open = not asked.of_recipe and not any(each.startswith("task") for each in asked.overrides)
-    return AskedRecipe(replace(loaded, source=source), written, is_open)
+    return AskedRecipe(placed(loaded, options), written, is_open)
 
 
 def _flags(asked: Asked, written: tuple[Written, ...]) -> dict[str, str]:
@@ -102,15 +100,3 @@ def _recipe_of(model: str, overrides: Iterable[str]) -> LoadedRecipe:
     if tree.problems or recipe is None or problems:
         raise RecipeError.from_problems([*tree.problems, *problems])
     return LoadedRecipe(recipe, source, Path.cwd() / "recipe.yaml", _ANY_RECIPE, tuple(overrides))
-
-
-def _named(problems: Iterable[Problem], names: Mapping[str, str]) -> list[Problem]:
-    return [replace(each, where=_place(each.where, names)) for each in problems]
-
-
-def _places(places: Mapping[KeyPath, Where], names: Mapping[str, str]) -> dict[KeyPath, Where]:
-    return {path: _place(where, names) for path, where in places.items()}
-
-
-def _place(where: Where, names: Mapping[str, str]) -> Where:
-    return replace(where, file=names.get(where.file, where.file))

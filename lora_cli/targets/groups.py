@@ -52,6 +52,8 @@ class Group:
     """The most frequent first."""
     parameters: int
     tied_to: str
+    shared: int
+    """How many of them are the weight of another one here; their parameters count once."""
     never_quantized: str
 
     @property
@@ -92,7 +94,7 @@ def role_in(weight: WeightFacts, base: BaseModelFacts) -> str:
 
 
 def _group(role: str, members: Sequence[WeightFacts], stacks: dict[str, set[int]]) -> Group:
-    first = members[0]
+    first, names = members[0], {each.name for each in members}
     layers = set(_layers(members))
     beside = stacks.get(stack_of(first.name), set()) if layers else set()
     return Group(
@@ -108,6 +110,7 @@ def _group(role: str, members: Sequence[WeightFacts], stacks: dict[str, set[int]
         shapes=_shapes(members),
         parameters=sum(each.parameters for each in members),
         tied_to=first.tied_to,
+        shared=sum(each.tied_to in names for each in members),
         never_quantized=first.never_quantized,
     )
 

@@ -21,7 +21,7 @@ from lora_cli.quantization import QuantizationSpec
 from lora_cli.quantization.bitsandbytes import FourBit
 from lora_cli.quantization.none import Unquantized
 from lora_cli.recipe.load import LoadedRecipe
-from lora_cli.targets.cost import Choice, choose
+from lora_cli.targets.cost import Choice, choose, settle
 from lora_cli.targets.explain import (
     PatternMatch,
     TowerTouched,
@@ -32,6 +32,7 @@ from lora_cli.targets.explain import (
     unmatched,
 )
 from lora_cli.targets.groups import Group, grouped
+from lora_cli.targets.match import Matched
 from lora_cli.targets.peft_choice import PeftChoice, peft_choices
 from lora_cli.targets.presets import PresetCost, preset_costs, share_of
 from lora_cli.targets.select import is_inside, targets
@@ -99,7 +100,8 @@ def inspect_targets(
     """Return what there is to adapt in the base of `loaded`, and what its adapter takes.
 
     `written` are the patterns as they were typed, where they were. With `task_is_open` the recipe
-    was made of a model's name alone: its task is the first that the model fits.
+    was made of a model's name alone: its task is the first that the model fits, and a model without
+    a linear layer is shown all the same.
 
     Raises:
         PlanError: there is no such model, its config builds none, or names in the recipe mean
@@ -110,7 +112,12 @@ def inspect_targets(
     model, base, tasks = _built(loaded, task_is_open=task_is_open)
     if problems := unmatched(written, base):
         raise InspectError.from_problems(problems)
-    choice = choose(recipe.adapter, base, source)
+    nothing_there = task_is_open and not written and not base.linears
+    choice = (
+        settle(recipe.adapter, Matched((), ()), base)
+        if nothing_there
+        else choose(recipe.adapter, base, source)
+    )
     written = written or _as_written(recipe.adapter)
     quantization = _quantization(loaded, base)
     weights = inventory(model)

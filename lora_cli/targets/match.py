@@ -12,7 +12,8 @@ from lora_cli.adapters.targeted import TargetedSpec
 from lora_cli.adapters.variant import Setting, VariantSpec
 from lora_cli.errors import PlanError
 from lora_cli.facts.bare_parameters import ParameterFacts
-from lora_cli.facts.base_model import BaseModelFacts, LinearFacts
+from lora_cli.facts.base_model import BaseModelFacts
+from lora_cli.facts.linear_layers import LinearFacts
 from lora_cli.recipe.source import Source
 from lora_cli.targets import select
 from lora_cli.targets.names import is_meant, last_names

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_cli.adapters.lora import Lora
-from lora_cli.facts.base_model import BaseModelFacts, LinearFacts
+from lora_cli.facts.base_model import BaseModelFacts
+from lora_cli.facts.linear_layers import LinearFacts
 from lora_cli.recipe.source import Source
 from lora_cli.targets.cost import choose
 from lora_cli.targets.groups import ORDER, Group
@@ -24,6 +25,9 @@ _WHY_MORE = {
     "experts": "experts cost the most: they are adapted where `target_parameters: experts` says so",
 }
 _RENAMED = "peft takes the name for a part of the fused experts, and passes the layers by"
+
+
+_UNCALLED = "torch's attention reads its weight and never calls it: it would never be trained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ def _choice(wanted: str | None, compared: _Compared) -> PeftChoice:
         return PeftChoice(name, why_not=reason_of(error))
     head = (base.output_head,) if base.output_head else ()
     every = {each.name: each for each in (base.embedding, *base.linears, *head)}
+    every |= {each.name: each for each in base.uncalled}
     for each in base.heads:
         every.setdefault(each, LinearFacts(each, 0, 0))
     matched = Matched(
@@ -93,8 +98,17 @@ def _choice(wanted: str | None, compared: _Compared) -> PeftChoice:
         len(matched.modules),
         len(matched.parameters),
         spec.trainable_parameters(adapter_setting(matched, base, 1)),
-        _differences(found - ours, compared.groups, _WHY_MORE),
+        _only_peft(found - ours, compared),
         _differences(ours - found, compared.groups, dict.fromkeys(ORDER, renamed)),
+    )
+
+
+def _only_peft(names: frozenset[str], compared: _Compared) -> tuple[Difference, ...]:
+    """Return what peft takes and our `all-linear` does not."""
+    uncalled = names.intersection(each.name for each in compared.base.uncalled)
+    return (
+        *_differences(names - uncalled, compared.groups, _WHY_MORE),
+        *_differences(uncalled, compared.groups, dict.fromkeys(ORDER, _UNCALLED)),
     )
 
 
@@ -117,6 +131,7 @@ def _taken(model: Any, wanted: str | None, task: str) -> tuple[frozenset[str], d
     """
     from peft import LoraConfig
     from peft.tuners.tuners_utils import (
+        _check_lora_target_modules_mamba,
         _maybe_include_all_linear_layers,
         check_target_module_exists,
     )
@@ -136,6 +151,8 @@ def _taken(model: Any, wanted: str | None, task: str) -> tuple[frozenset[str], d
         found = [name for name in modules if check_target_module_exists(config, name)]
     else:
         found = _ending_in(config.target_modules, modules)
+    for name in found:
+        _check_lora_target_modules_mamba(config, model, name.rpartition(".")[2])
     tensors = [name for name, _ in model.named_parameters()]
     found += _ending_in(config.target_parameters or (), tensors)
     if not found:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from lora_cli.adapters.low_rank import LowRankSpec
 from lora_cli.adapters.targeted import Layer, TargetedSpec
 from lora_cli.facts.bare_parameters import ParameterFacts
-from lora_cli.facts.base_model import BaseModelFacts, LinearFacts
+from lora_cli.facts.base_model import BaseModelFacts
+from lora_cli.facts.linear_layers import LinearFacts
 from lora_cli.targets.names import is_meant
 from lora_cli.targets.roles import Role, layer_of, role_of
 

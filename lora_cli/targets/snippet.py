@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from lora_cli.adapters.low_rank import LowRankSpec
 from lora_cli.adapters.targeted import TargetRegex
 from lora_cli.facts.base_model import BaseModelFacts
 from lora_cli.recipe.scalars import read_scalar
 from lora_cli.recipe.schema import Recipe
+from lora_cli.targets.barred import Barred, barred
 from lora_cli.targets.cost import Choice
 
 _SHOWN = ("variant", "rank", "target_modules")
@@ -24,30 +24,33 @@ def snippet(recipe: Recipe, tasks: Sequence[str], choice: Choice, base: BaseMode
     if tasks and tasks[0] != "causal_lm":
         lines.append(f"task: {tasks[0]}")
     lines.append("adapter:")
-    lines += [f"  {name}: {_flow(value)}" for name, value in _fields(recipe).items()]
-    if names := taken_for_experts(choice, base):
-        lines.append("  # peft takes these names for parts of the fused experts")
-        lines.append(f"  exclude_modules: {_flow(names)}")
+    found = _barred(choice, base)
+    lines += [f"  # {each.why}" for each in found]
+    lines += [f"  {name}: {_flow(value)}" for name, value in _fields(recipe, found).items()]
     if recipe.quantization is not None:
         lines.append(f"quantization: {recipe.quantization.method}")
     return "\n".join(lines) + "\n"
 
 
-def taken_for_experts(choice: Choice, base: BaseModelFacts) -> list[str]:
-    """Return the last names that have to be left out, where the recipe has no exclusions yet."""
+def _barred(choice: Choice, base: BaseModelFacts) -> tuple[Barred, ...]:
+    """Return what has to be left out; nothing where modules are named, or left out as a pattern."""
     excluding = getattr(choice.spec, "exclude_modules", ())
-    if excluding or not isinstance(choice.spec, LowRankSpec):
-        return []
-    leaves = dict.fromkeys(each.name.rpartition(".")[2] for each in choice.matched.modules)
-    return [leaf for leaf in leaves if leaf in base.taken_for_experts]
+    named = isinstance(getattr(choice.spec, "target_modules", ""), tuple)
+    if named or not isinstance(excluding, tuple):
+        return ()
+    return tuple(barred(choice.spec, (each.name for each in choice.matched.modules), base))
 
 
-def _fields(recipe: Recipe) -> dict[str, Any]:
+def _fields(recipe: Recipe, left_out: Sequence[Barred]) -> dict[str, Any]:
     """Return the adapter's fields that the recipe says, and those that are always said."""
     asked, known = recipe.adapter, type(recipe.adapter).model_fields
     names = [name for name in _SHOWN if name in known]
     names += [name for name in known if name in asked.model_fields_set and name not in names]
-    return {name: _plain(getattr(asked, name)) for name in names}
+    fields = {name: _plain(getattr(asked, name)) for name in names}
+    if left_out:
+        names = [name for each in left_out for name in each.names]
+        fields["exclude_modules"] = [*fields.get("exclude_modules", ()), *names]
+    return fields
 
 
 def _plain(value: Any) -> Any:

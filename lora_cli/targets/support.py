@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from lora_cli.adapters import AdapterSpec
-from lora_cli.adapters.low_rank import LowRankSpec
 from lora_cli.adapters.targeted import TargetedSpec
 from lora_cli.facts.base_model import BaseModelFacts
 from lora_cli.quantization import QuantizationSpec
+from lora_cli.targets.barred import advice, barred
 from lora_cli.targets.cost import Choice, settle
 
 VARIANTS: tuple[type[Any], ...] = get_args(get_args(AdapterSpec)[0])
@@ -70,6 +70,10 @@ def as_variant(variant: type[Any], spec: AdapterSpec) -> AdapterSpec:
 def refusals(choice: Choice, base: BaseModelFacts, quantization: QuantizationSpec) -> Iterator[str]:
     """Yield why the plan would refuse the choice on this base; nothing if it would not."""
     spec, modules = choice.spec, choice.matched.modules
+    if isinstance(spec, TargetedSpec) and not choice.taken:
+        yield f"{base.architecture} has no linear layer to adapt"
+    if base.quantized_by and base.held is None:
+        yield f"the model's files hold weights that {base.quantized_by} has quantized"
     conv1d = any(each.conv1d and quantization.keeps(each.name) for each in modules)
     yield from filter(None, [spec.capability.refusal(quantization.method, conv1d=conv1d)])
     ends = {base.embedding.name, base.output_head.name if base.output_head else ""}
@@ -80,10 +84,7 @@ def refusals(choice: Choice, base: BaseModelFacts, quantization: QuantizationSpe
         yield spec.capability.embeddings
     if choice.matched.parameters and spec.capability.experts:
         yield spec.capability.experts
-    taken = [
-        each.name for each in modules if each.name.rpartition(".")[2] in base.taken_for_experts
-    ]
-    if taken and isinstance(spec, LowRankSpec):
-        yield f"peft takes `{taken[0]}` for a part of the experts: leave such layers out"
+    for each in barred(spec, (module.name for module in modules), base):
+        yield f"{each.why}; {advice(spec, each)}"
     for problem in spec.problems(choice.setting):
         yield f"{problem.message}; {problem.hint}"

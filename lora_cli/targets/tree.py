@@ -20,7 +20,7 @@ class Branch:
     shape: tuple[int, ...]
     """Of its weight; empty for a module that has none."""
     parameters: int
-    """Of all of them, with what is in them."""
+    """Of all of them, with what is in them; what is tied counts once in the module around it."""
     count: int
     children: tuple[Branch, ...]
 
@@ -43,12 +43,11 @@ def tree_of(model: Any) -> Branch:
 def _branch(name: str, module: Any) -> Branch:
     children = tuple(_folded([_branch(name, child) for name, child in module.named_children()]))
     weight = getattr(module, "weight", None)
-    own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
     return Branch(
         name=name,
         kind=type(module).__name__,
         shape=tuple(getattr(weight, "shape", ())),
-        parameters=own + sum(child.parameters for child in children),
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
         count=1,
         children=children,
     )

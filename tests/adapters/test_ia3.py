@@ -12,7 +12,7 @@ import torch
 
 from lora_cli.adapters.ia3 import Ia3
 from lora_cli.adapters.variant import Setting
-from lora_cli.facts.base_model import LinearFacts
+from lora_cli.facts.linear_layers import LinearFacts
 from tests.helpers.linear_layers import SHAPES, adapted, counted, trained_by_peft
 from tests.helpers.runs import PLAIN_PEFT
 from tests.helpers.settings import setting

@@ -74,6 +74,9 @@ def test_options_stand_for_a_recipe(typed: Typed) -> None:
         ("r.yaml --all-devices --fit 24GB", "give one of them"),
         ("--model a/b --rank many", "Invalid value for '--rank'"),
         ("r.yaml s.yaml", "unexpected extra argument"),
+        ("--model a/b --fit 3 bananas", "--fit 3 bananas: `3 bananas` is no size"),
+        ("r.yaml --fit 3 bananas", "`3 bananas` is no size"),
+        ("r.yaml --fit 24 GB", "write it as one: --fit 24GB"),
         ("r.yaml --fitt 24GB", "No such option: --fitt"),
     ],
 )

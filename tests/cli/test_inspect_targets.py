@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.helpers.architectures import SMALL_CONFIGS
 from tests.helpers.model_folders import TINY, config_folder, raw_config, write_gguf
 
 Call = Callable[..., tuple[int, str, str]]
@@ -245,6 +246,42 @@ def test_wrong_inputs(
     assert said in errors
     assert advice in errors
     assert "Traceback" not in errors
+
+
+def test_a_model_with_nothing_to_adapt_is_shown_all_the_same(inspect: Call, tmp_path: Path) -> None:
+    folder = config_folder(tmp_path / "none", "LlamaConfig", **{**TINY, "num_hidden_layers": 0})
+    code, output, _ = inspect(folder)
+    assert code == 0
+    assert "will refuse lora on this choice: LlamaForCausalLM has no linear layer" in output
+    assert line_of(output, "embedding ").endswith("8.3k no")
+    assert line_of(output, "all-linear  ").endswith(
+        "`all-linear` matches no linear layer of LlamaForCausalLM"
+    )
+    assert "to paste" not in output
+    assert inspect(folder, "--targets", "all-linear")[0] == 2
+    assert json.loads(inspect(folder, "--json")[1])["adapter"]["trainable_parameters"] == 0
+
+
+def test_what_the_plan_would_refuse_is_said_beside_yaml_too(inspect: Call, llama: Path) -> None:
+    config = json.loads((llama / "config.json").read_text("utf-8"))
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    raw_config(llama, config)
+    code, output, errors = inspect(llama, "--yaml")
+    assert (code, output.splitlines()[1]) == (0, "adapter:")
+    assert "the plan will refuse lora" in errors
+    assert "gptq has quantized" in " ".join(errors.split())
+
+
+def test_the_recipe_for_a_mamba_leaves_out_what_peft_refuses(inspect: Call, tmp_path: Path) -> None:
+    config_class, values = SMALL_CONFIGS["mamba"]
+    folder = config_folder(tmp_path / "mamba", config_class, **values)
+    _, output, _ = inspect(folder, "--yaml")
+    adapter = yaml.safe_load(output)["adapter"]
+    assert adapter["exclude_modules"] == ["out_proj"]
+    (tmp_path / "recipe.yaml").write_text(output + "dataset: rows.jsonl\n", "utf-8")
+    code, output, _ = inspect(tmp_path / "recipe.yaml")
+    assert code == 0
+    assert "will refuse" not in output
 
 
 def test_json_or_yaml(inspect: Call, llama: Path) -> None:

@@ -106,15 +106,15 @@ def test_the_answers_to_fit_are_lines_to_copy(subject: Callable[..., Subject]) -
     text = shown(fit(subject().on(card_of(room)), room))
     assert "as it is: 9.27–10.3 GiB of 10.0 GiB: tight" in text
     lines = {line.split("  ")[0]: line for line in text.splitlines() if line}
-    assert "3 rows" in lines["largest micro batch"]
-    assert "--set training.batch_size=3 --set" in lines["largest micro batch"]
+    assert "2 rows" in lines["largest micro batch"]
+    assert "--set training.batch_size=2 --set" in lines["largest micro batch"]
     assert "none fits" in lines["longest rows"]
     assert "one row at a time" in lines["mildest changes"]
     tiny = shown(fit(subject().on(card_of(GIB)), GIB))
     assert "no set of changes fits" in tiny
     large = shown(fit(subject().on(card_of(80 * GIB)), 80 * GIB))
     assert "none needed" in large
-    assert "24 rows, the most there can be" in large
+    assert "24 rows, the most there can be (a step of 24 rows, not of 4)" in large
 
 
 def test_all_devices_are_a_row_each(subject: Callable[..., Subject]) -> None:
@@ -176,7 +176,7 @@ def test_a_program_gets_json_alone(
     assert (found["device"], found["verdict"], found["method"]) == ("L4 24GB", "fits", "simulated")
     assert found["allocated"] == 9 * GIB
     make_and_show_estimate(asked(recipe_file(), fit="10GiB", as_json=True))
-    assert json.loads(capsys.readouterr().out)["batch_size"]["value"] == 3
+    assert json.loads(capsys.readouterr().out)["batch_size"]["value"] == 2
     make_and_show_estimate(asked(recipe_file(), all_devices=True, as_json=True))
     assert len(json.loads(capsys.readouterr().out)["devices"]) > 20
 
@@ -209,10 +209,19 @@ def test_without_a_recipe_settings_are_enough(
         ({"overrides": ("model=./nowhere",)}, "there is no model"),
         ({"overrides": ("adapter.target_modules=[q_porj]",)}, "q_porj"),
         ({"overrides": ("dataset=row.jsonl",)}, "there is no file"),
-        ({"recipe": None, "settings": {"model": "./nowhere"}}, "--model: there is no model"),
-        ({"recipe": None, "settings": {"model": "nobody/nothing"}}, "--model: "),
-        ({"recipe": None, "settings": {"model": "x", "adapter.variant": "loar"}}, "--variant"),
-        ({"recipe": None, "settings": {"model": "x", "adapter.rank": 0}}, "--rank: "),
+        (
+            {"recipe": None, "settings": {"model": "./nowhere"}},
+            "--model ./nowhere model.name: there is no model",
+        ),
+        ({"recipe": None, "settings": {"model": "nobody/nothing"}}, "--model nobody/nothing "),
+        (
+            {"recipe": None, "settings": {"model": "x", "adapter.variant": "loar"}},
+            "--variant loar ",
+        ),
+        (
+            {"recipe": None, "settings": {"model": "x", "adapter.rank": 0}},
+            "--rank 0 adapter.rank: ",
+        ),
         ({"recipe": Path("missing.yaml")}, "missing.yaml: does not exist"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Matrices that no linear layer holds, and linear layers that peft takes for experts."""
+"""Matrices that no linear layer holds."""
 
 from __future__ import annotations
 
@@ -9,14 +9,9 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from lora_cli.facts.bare_parameters import (
-    ParameterFacts,
-    bare_parameters,
-    names_taken_for_experts,
-)
+from lora_cli.facts.bare_parameters import ParameterFacts, bare_parameters
+from tests.helpers.architectures import model_of
 from tests.helpers.model_folders import CONFIGS
-
-LEAVES = ("q_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def on_meta(name: str) -> Any:
@@ -63,7 +58,9 @@ def test_a_convolution_is_no_stack_of_experts() -> None:
     assert bare_parameters(Mixer()) == ()
 
 
-def test_names_that_peft_rewrites() -> None:
-    assert names_taken_for_experts(on_meta("qwen3_moe"), LEAVES) == set(LEAVES[2:])
-    assert names_taken_for_experts(on_meta("mixtral"), LEAVES) == set()
-    assert names_taken_for_experts(on_meta("llama"), LEAVES) == set()
+def test_experts_are_known_by_their_number_where_no_name_tells() -> None:
+    model, _ = model_of("jetmoe")
+    found = {each.name: each for each in bare_parameters(model)}
+    experts = [each for each in found if each.endswith("put_linear.weight")]
+    assert len([each for each in experts if ".mlp." in each]) == 4
+    assert [each.name for each in found.values() if each.experts] == experts

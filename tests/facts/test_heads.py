@@ -11,14 +11,15 @@ import torch
 import transformers
 
 from lora_cli.errors import PlanError
-from lora_cli.facts.base_model import BaseModelFacts, probe_base_model
-from lora_cli.facts.heads import is_inside, new_heads
+from lora_cli.facts.base_model import BaseModelFacts, heads_of, probe_base_model
+from lora_cli.facts.heads import is_inside, new_heads, output_head
 from lora_cli.facts.model_source import find_model
 from lora_cli.tasks import TaskSpec
 from lora_cli.tasks.causal_lm import CausalLm
 from lora_cli.tasks.seq2seq_lm import Seq2SeqLm
 from lora_cli.tasks.sequence_classification import SequenceClassification
 from lora_cli.tasks.token_classification import TokenClassification
+from tests.helpers.architectures import model_of
 from tests.helpers.task_models import make_bert
 
 TEXTS = SequenceClassification(name="sequence_classification", labels=("a", "b", "c"))
@@ -128,3 +129,10 @@ def test_an_encoder_decoder_that_counts_ends_does_not_classify(tmp_path: Path, c
 def test_a_decoder_classifies_too(tiny_model: Callable[[str], Path]) -> None:
     base = facts(tiny_model("llama"), TOKENS)
     assert (base.architecture, base.new_heads) == ("LlamaForTokenClassification", ("score",))
+
+
+def test_an_embedding_is_no_head() -> None:
+    model, _ = model_of("fsmt")
+    assert isinstance(model.get_output_embeddings(), torch.nn.Embedding)
+    assert output_head(model) is model.model.decoder.output_projection
+    assert heads_of(model) == ("model.decoder.output_projection",)

@@ -91,6 +91,19 @@ SMALL_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "mamba_dt_rank": 4,
         },
     ),
+    "jetmoe": (
+        "JetMoeConfig",
+        {
+            "vocab_size": 64,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_key_value_heads": 2,
+            "kv_channels": 8,
+            "intermediate_size": 16,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+        },
+    ),
     "mamba": ("MambaConfig", _STATE),
     "olmo": ("OlmoConfig", _GROUPED),
     "olmo2": ("Olmo2Config", _GROUPED),
@@ -142,6 +155,16 @@ SMALL_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "t5": ("T5Config", _T5),
     "mt5": ("MT5Config", _T5),
     "bart": ("BartConfig", _ENDS),
+    "fsmt": (
+        "FSMTConfig",
+        {
+            **_ENDS,
+            "langs": ["en", "de"],
+            "src_vocab_size": 40,
+            "tgt_vocab_size": 48,
+            "architectures": ["FSMTForConditionalGeneration"],
+        },
+    ),
     "pegasus": ("PegasusConfig", _ENDS),
     "whisper": (
         "WhisperConfig",

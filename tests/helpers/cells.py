@@ -16,7 +16,7 @@ from torch.nn import functional
 from lora_cli.adapters import AdapterSpec
 from lora_cli.adapters.targeted import TargetedSpec
 from lora_cli.adapters.variant import Setting, VariantSpec
-from lora_cli.facts.base_model import LinearFacts
+from lora_cli.facts.linear_layers import LinearFacts
 from lora_cli.model.base import BaseOptions, load_base
 from lora_cli.model.build import AdapterOrder, BuiltModel, build_model
 from lora_cli.model.evidence import Calibration

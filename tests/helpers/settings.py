@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_cli.adapters.variant import Setting
-from lora_cli.facts.base_model import LinearFacts
+from lora_cli.facts.linear_layers import LinearFacts
 
 
 def setting(*shapes: tuple[int, int], steps: int = 100) -> Setting:

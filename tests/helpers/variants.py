@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from lora_cli.adapters.variant import Setting
-from lora_cli.facts.base_model import LinearFacts
+from lora_cli.facts.linear_layers import LinearFacts
 from lora_cli.model.adapter import AttachedAdapter
 from lora_cli.model.base import BaseOptions, load_base
 from lora_cli.model.build import AdapterOrder, build_model

@@ -147,3 +147,16 @@ def test_a_capacity_of_its_own_decides_the_verdict(bare: Bare, by_hand: Trace) -
     need = estimate(bare()).needed
     verdicts = [estimate(bare(), room).verdict for room in (need.high, need.low, need.low - 1)]
     assert verdicts == ["fits", "tight", "does not fit"]
+
+
+def test_what_lies_in_pages_and_a_rank_beyond_the_weights_are_said(
+    bare: Bare, simulated: list[RunPlan]
+) -> None:
+    plain, paged = bare(), bare("training.optimizer=paged_adamw", "adapter.rank=2000")
+    assert estimate(plain).notes == ()
+    pages, rank = estimate(paged).notes
+    size = 8 * paged.plan.adapter.trainable_parameters / (1 << 20)
+    assert pages.startswith(f"{size:,.0f} MiB of the optimizer's state lie in pages")
+    assert rank.startswith("rank 2,000 is more than `model.layers.0.self_attn.q_proj`")
+    on_cpu = bare("training.optimizer=paged_adamw", device="M-series 16GB")
+    assert estimate(on_cpu).notes == ()

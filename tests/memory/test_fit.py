@@ -56,9 +56,28 @@ def test_random_recipes_are_answered_as_the_settings_estimate_by_themselves(
         alone = estimate(bare(*settings, *found.batch.settings), room)
         assert alone.verdict == "fits"
         assert alone.needed == found.batch.estimate.needed
-        beyond = bare(*settings, f"training.batch_size={found.batch.value + 1}")
         if found.batch.beyond is not None:
+            beyond = bare(*settings, *found.batch.beyond_settings)
             assert estimate(beyond, room).verdict != "fits"
+
+
+@pytest.mark.parametrize("capacity", [2.2, 2.6, 3, 4, 6, 12, 80])
+def test_a_step_stays_as_large_as_it_was_or_says_that_it_grows(
+    bare: Bare, simulated: list[RunPlan], capacity: float
+) -> None:
+    subject = bare(
+        "training.max_length=512",
+        "training.batch_size=3",
+        "training.gradient_accumulation_steps=4",
+    )
+    found = fit(subject, int(capacity * GIB)).batch
+    assert found is not None
+    schedule = subject.with_settings(found.settings).plan.schedule
+    rows = schedule.batch_size * schedule.gradient_accumulation_steps
+    if found.value <= 12:
+        assert (rows, found.note) == (12, "")
+    else:
+        assert found.note == f"a step of {rows} rows, not of 12"
 
 
 def test_few_guesses_are_enough(bare: Bare, simulated: list[RunPlan]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lora_cli.memory.estimate import estimate
-from lora_cli.memory.levers import changed, effects, levers_of
+from lora_cli.memory.levers import effects, estimate_with, levers_of
 from lora_cli.memory.subject import Subject
 from lora_cli.plan.run_plan import RunPlan
 
@@ -48,7 +48,7 @@ def test_what_is_so_already_is_not_offered(bare: Bare, settings: str, gone: str)
 def test_all_that_is_offered_is_a_setting_of_the_recipe(bare: Bare) -> None:
     subject = bare("model.dtype=float32", "model.attention=eager")
     for lever in levers_of(subject):
-        assert changed(subject, lever.settings) is not None, lever.name
+        assert estimate_with(subject, lever.settings, 1) is not None, lever.name
 
 
 def test_accumulation_keeps_a_step_as_large_as_it_was(bare: Bare) -> None:
@@ -67,7 +67,7 @@ def test_smaller_evaluation_batches_are_offered_where_they_are_larger(
 
 def test_what_no_plan_can_have_is_not_offered(bare: Bare, simulated: list[RunPlan]) -> None:
     subject = bare("adapter={variant: prefix_tuning}")
-    assert changed(subject, ("training.gradient_checkpointing=true",)) is None
+    assert estimate_with(subject, ("training.gradient_checkpointing=true",), 1) is None
     found = effects(subject, estimate(subject))
     assert "checkpointing" not in {each.lever.name for each in found}
 

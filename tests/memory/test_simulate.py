@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 
+from lora_cli.errors import EstimateError
 from lora_cli.memory.batch_shape import BatchShape, longest_batch, shape_of
 from lora_cli.memory.beside import compare_peaks
 from lora_cli.memory.simulate import CannotSimulate, per_step, simulate, twice
@@ -172,3 +174,16 @@ def test_the_shape_of_rows() -> None:
 def test_the_longest_batch_is_taken_for_padded(tiny_model: TinyModel, tmp_path: Path) -> None:
     plan = planned(tmp_path, tiny_model("llama"))
     assert longest_batch(plan) == BatchShape(4, plan.data.train.longest, padded=True)
+
+
+def test_what_peft_refuses_is_no_matter_of_simulating(
+    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(tmp_path, tiny_model("llama"))
+
+    def refuse(*_: Any) -> None:
+        raise ValueError("Module 'q_proj' is incompatible")
+
+    monkeypatch.setattr(peft, "get_peft_model", refuse)
+    with pytest.raises(EstimateError, match="peft refuses this adapter: Module 'q_proj'"):
+        simulate(plan)

@@ -9,9 +9,11 @@ import pytest
 
 from lora_cli.errors import LoraCliError, PlanError, RecipeError
 from lora_cli.memory.batch_shape import BatchShape
+from lora_cli.memory.estimate import estimate
 from lora_cli.memory.subject import Subject, subject_of_recipe, subject_of_settings
 from lora_cli.plan.make import make_plan
 from lora_cli.recipe.load import load_recipe
+from tests.helpers.model_folders import CONFIGS, config_folder
 
 MakeSubject = Callable[..., Subject]
 
@@ -95,17 +97,44 @@ def test_rows_that_should_be_here_are_missed(recipe_file: Callable[..., Path]) -
 
 
 def test_a_problem_stands_at_the_option_that_made_it(llama: Path) -> None:
-    options = {"model": "--model", "adapter.rank": "--rank", "adapter.variant": "--variant"}
-    with pytest.raises(LoraCliError) as error:
-        subject_of_settings([f"model={llama}", "adapter.variant=lora", "adapter.rank=0"], options)
-    assert str(error.value).startswith("--rank: ")
-    with pytest.raises(LoraCliError) as error:
-        subject_of_settings(["model=./nowhere", "adapter.variant=lora"], options)
-    assert str(error.value).startswith("--model: there is no model")
-    with pytest.raises(LoraCliError) as error:
-        subject_of_settings([f"model={llama}", "adapter.variant=loar"], options)
-    assert "--variant" in str(error.value)
-    assert "lora" in str(error.value)
+    def problem(*settings: str) -> str:
+        options = {
+            each: f"--{each.partition('=')[0].rpartition('.')[2]} typed" for each in settings
+        }
+        with pytest.raises(LoraCliError) as error:
+            # what the plan refuses stands there too
+            _ = subject_of_settings([*settings, "adapter.alpha=3"], options).plan
+        return str(error.value)
+
+    assert problem(f"model={llama}", "adapter.variant=lora", "adapter.rank=0").startswith(
+        "--rank typed adapter.rank: "
+    )
+    assert problem("model=./nowhere", "adapter.variant=lora").startswith(
+        "--model typed model.name: there is no model"
+    )
+    assert problem(f"model={llama}", "adapter.variant=loar").startswith("--variant typed ")
+    found = problem(f"model={llama}", "adapter.variant=pissa", "adapter.rank=2000")
+    assert found.startswith("--rank typed adapter.rank: pissa starts ")
+
+
+def test_what_peft_would_not_adapt_is_left_out_where_nobody_says_what_to_take(
+    tmp_path: Path,
+) -> None:
+    config_class, values = CONFIGS["qwen3_moe"]
+    folder = config_folder(tmp_path, config_class, **values)
+    names = ["gate_proj", "up_proj", "down_proj"]
+    found = subject_of_settings([f"model={folder}", "adapter=lora"], {})
+    assert not {name.rpartition(".")[2] for name in found.plan.adapter.modules} & set(names)
+    (said,) = found.left_out
+    assert said.startswith(f"taken with `--set adapter.exclude_modules=[{', '.join(names)}]`: peft")
+    assert estimate(found, simulated=False).notes == (said,)
+    changed = found.with_settings(["adapter.rank=2"])
+    assert changed.plan.adapter.modules == found.plan.adapter.modules
+    preset = ("adapter=lora", "adapter.target_modules=all-linear")
+    named = subject_of_settings([f"model={folder}", *preset], {})
+    assert named.left_out == ()
+    with pytest.raises(PlanError, match="for a part of the experts"):
+        _ = named.plan
 
 
 def test_labels_in_rows_that_are_not_here_are_asked_for(recipe_file: Callable[..., Path]) -> None:

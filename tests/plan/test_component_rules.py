@@ -107,6 +107,17 @@ def test_files_of_another_quantizer_are_refused(probed: Probed, tmp_path: Path) 
     assert problem.where.key == "model.name"
 
 
+def test_layers_that_peft_refuses_are_refused_before_any_weight_is_read(probed: Probed) -> None:
+    loaded, facts = probed()
+    base = replace(facts.base, refused_by_peft=frozenset({"o_proj"}))
+    (problem,) = problems_of((loaded, replace(facts, base=base)))
+    assert problem.where.key == "adapter.target_modules"
+    assert problem.message.startswith(
+        "on LlamaForCausalLM peft refuses `model.layers.0.self_attn.o"
+    )
+    assert problem.hint == "leave such layers out: `exclude_modules: [o_proj]`"
+
+
 @pytest.mark.parametrize(
     "settings", [{"lora_plus_ratio": 16.0}, {"weight_decay": 0.1}, {"beta2": 0.99}]
 )

@@ -82,6 +82,11 @@ TABLE = {
     "jamba": f"{QKVO}, gate feed_forward.gate_proj, up feed_forward.up_proj, "
     "down feed_forward.down_proj, router feed_forward.router.weight, "
     + FUSED.replace("mlp", "feed_forward"),
+    "jetmoe": "kv self_attention.kv_proj, layer mlp.router.layer, "
+    "layer self_attention.experts.router.layer, input_linear mlp.input_linear.weight, "
+    "output_linear mlp.output_linear.weight, "
+    "input_linear self_attention.experts.input_linear.weight, "
+    "output_linear self_attention.experts.output_linear.weight",
     "mamba": "",
     "olmo": LLAMA,
     "olmo2": LLAMA,
@@ -120,6 +125,7 @@ TABLE = {
     "mt5": f"{T5_ATTENTION}, gate DenseReluDense.wi_0, up DenseReluDense.wi_1, "
     "down DenseReluDense.wo",
     "bart": BOTH_ENDS,
+    "fsmt": BOTH_ENDS,
     "pegasus": BOTH_ENDS,
     "whisper": BOTH_ENDS,
     "vit": "vision q attention.q_proj, vision k attention.k_proj, vision v attention.v_proj, "
@@ -174,6 +180,8 @@ def test_all_linear_takes_every_layer_but_routers(name: str) -> None:
             linear = True  # none of our tasks puts it there: it is a layer like the others
         if group.pattern == "pooler.dense":
             linear = False  # a part of DeBERTa's new head
+        if group.pattern.endswith("head.attention.out_proj"):
+            linear = False  # SigLIP's, whose weight torch's own attention reads
         assert len(adapted) == (group.count if linear else 0), group.pattern
 
 

@@ -62,3 +62,14 @@ def test_the_head_of_a_task_is_a_head() -> None:
     groups = groups_of(*model_of("bert"))
     (head,) = [group for group in groups if group.role == "head"]
     assert head.names == ("classifier",)
+
+
+def test_one_weight_in_several_layers_is_said_to_be_shared() -> None:
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig(**{**TINY, "num_hidden_layers": 3}))
+    for layer in model.model.layers:
+        layer.mlp.up_proj.weight = model.model.layers[0].mlp.up_proj.weight
+    groups = groups_of(model, CausalLm())
+    shared = {group.part: group.shared for group in groups if group.role == "mlp"}
+    assert shared == {"gate": 0, "up": 2, "down": 0}
+    assert all(not group.tied_to for group in groups if group.role == "mlp")

@@ -85,3 +85,17 @@ def test_no_difference_on_a_llama() -> None:
 def test_a_router_that_is_a_linear_layer_is_peft_s_alone() -> None:
     found, _ = choices("phimoe")
     assert [each.pattern for each in found.only_peft] == ["model.layers.*.mlp.router"]
+
+
+def test_what_peft_refuses_to_adapt_is_said() -> None:
+    found, _ = choices("mamba")
+    assert "'out_proj' is incompatible with Mamba-based models" in found.why_not
+    with pytest.raises(ValueError, match="incompatible with Mamba"):
+        injected("mamba", "all-linear")
+
+
+def test_layers_that_are_never_called_are_not_ours() -> None:
+    found, _ = choices("gemma3")
+    (odd,) = [each for each in found.only_peft if "attention.out_proj" in each.pattern]
+    assert odd.why.endswith("it would never be trained")
+    assert injected("gemma3", "all-linear")[0] == found.modules

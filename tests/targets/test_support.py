@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
 
 from lora_cli.adapters.lora import Lora
+from lora_cli.adapters.targeted import TargetedSpec
 from lora_cli.adapters.vera import Vera
-from lora_cli.facts.base_model import BaseModelFacts
+from lora_cli.facts.base_model import BaseModelFacts, facts_of
+from lora_cli.facts.model_source import ModelSource
 from lora_cli.quantization.bitsandbytes import FourBit
 from lora_cli.quantization.none import Unquantized
 from lora_cli.recipe.source import Source
 from lora_cli.targets.cost import choose
 from lora_cli.targets.presets import preset_costs
 from lora_cli.targets.support import VARIANTS, as_variant, refusals, supported_by
+from tests.helpers.architectures import model_of
 
 BaseOf = Callable[[str], BaseModelFacts]
 NONE, NF4 = Unquantized(), FourBit(method="nf4")
@@ -72,6 +78,43 @@ def test_names_that_peft_takes_for_experts(base_of: BaseOf) -> None:
     base = base_of("qwen3_moe")
     (why_not,) = refusals(choose(Lora(), base, Source("")), base, NONE)
     assert why_not.startswith("peft takes `model.layers.0.mlp.gate_proj` for a part of the experts")
+
+
+@pytest.fixture(scope="module")
+def mamba() -> BaseModelFacts:
+    model, task = model_of("mamba")
+    return facts_of(model, ModelSource("folder", Path("nowhere"), "", "none"), task)
+
+
+def test_layers_that_peft_refuses_are_refused_with_what_to_write(mamba: BaseModelFacts) -> None:
+    found = taking(mamba)
+    for variant in ("lora", "adalora", "randlora"):
+        assert found[variant].startswith("peft refuses `backbone.layers.0.mixer.out_proj`")
+    assert "`exclude_modules: [out_proj]`" in found["lora"]
+    assert found["vera"] == ""
+    assert taking(mamba, exclude_modules=("out_proj",))["lora"] == ""
+    named = taking(mamba, target_modules=("in_proj", "out_proj"))
+    assert "take `out_proj` out of `target_modules`" in named["lora"]
+
+
+def test_the_variants_that_are_refused_are_those_that_peft_refuses(mamba: BaseModelFacts) -> None:
+    model, _ = model_of("mamba")
+    found = taking(mamba)
+    for kind in (each for each in VARIANTS if issubclass(each, TargetedSpec)):
+        spec = kind.model_validate({"variant": kind.names()[0]})
+        setting = choose(Lora(target_modules=("out_proj",)), mamba, Source("")).setting
+        config = spec.settled(setting).peft_config(["out_proj"])
+        try:
+            _check_lora_target_modules_mamba(config, model, "out_proj")
+        except ValueError:
+            assert found[kind.names()[0]], kind
+        else:
+            assert "peft refuses" not in found[kind.names()[0]]
+
+
+def test_weights_that_others_have_quantized_are_refused(base_of: BaseOf) -> None:
+    base = replace(base_of("llama"), quantized_by="gptq")
+    assert taking(base)["lora"] == "the model's files hold weights that gptq has quantized"
 
 
 def test_presets_cost_what_their_choices_do(base_of: BaseOf) -> None:

@@ -27,3 +27,10 @@ def test_layers_that_are_not_alike_are_two() -> None:
     layers = child(tree_of(model), "model", "layers")
     assert [(each.name, each.count) for each in layers.children] == [("0", 1), ("1", 1)]
     assert sum(each.parameters for each in layers.children) == layers.parameters
+
+
+def test_a_tied_weight_counts_once() -> None:
+    model, _ = model_of("gpt2")
+    tree = tree_of(model)
+    assert child(tree, "lm_head").parameters == model.lm_head.weight.numel()
+    assert tree.parameters == model.num_parameters()

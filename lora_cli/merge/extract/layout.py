@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_cli.errors import ExtractError, PlanError, Problem, UsageError, Where
-from lora_cli.facts.bare_parameters import bare_parameters, names_taken_for_experts
+from lora_cli.facts.bare_parameters import bare_parameters
 from lora_cli.facts.base_model import heads_of
 from lora_cli.facts.model_source import ModelSource
 from lora_cli.facts.on_meta import model_on_meta
+from lora_cli.facts.peft_names import names_taken_for_experts
 from lora_cli.targets.names import did_you_mean, is_meant, last_names, listing
 from lora_cli.tasks.causal_lm import CausalLm
 

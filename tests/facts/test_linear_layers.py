@@ -1,0 +1,42 @@
+"""Which linear layers can be adapted: those that are called."""
+
+from __future__ import annotations
+
+import peft
+import pytest
+import torch
+
+from lora_cli.facts.linear_layers import layers_and_others, uncalled_layers
+
+
+class Pooled(torch.nn.Module):
+    """A tower that ends as SigLIP's does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = torch.nn.Linear(8, 8)
+        self.attention = torch.nn.MultiheadAttention(8, 2)
+
+    def get_output_embeddings(self) -> None:
+        """Return None, as a tower does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.inner(x)
+        return self.attention(x, x, x)[0]
+
+
+def test_a_layer_whose_weight_is_read_is_no_layer_to_adapt() -> None:
+    uncalled = [each.name for each in uncalled_layers(Pooled())]
+    assert uncalled == ["attention.out_proj"]
+    layers, others = layers_and_others(Pooled(), uncalled)
+    assert [each.name for each in layers] == ["inner"]
+    assert "attention.out_proj" in others
+
+
+@pytest.mark.parametrize(("name", "trained"), [("inner", True), ("attention.out_proj", False)])
+def test_peft_gives_it_an_adapter_without_a_gradient(name: str, trained: bool) -> None:
+    config = peft.LoraConfig(r=2, target_modules=[name])
+    model = peft.get_peft_model(Pooled(), config)
+    model(torch.randn(3, 1, 8, requires_grad=True)).sum().backward()
+    gradients = [p.grad is not None for n, p in model.named_parameters() if "lora_" in n]
+    assert gradients == [trained] * 2
