@@ -50,6 +50,7 @@ def show_extract(result: ExtractResult, console: Console) -> None:
     lines = [
         f"change of {layers} → LoRA of rank {result.rank}, {written}",
         f"error     {error_of(result)}",
+        *([f"as it is  {', '.join(result.whole)}"] if result.whole else []),
         *_left_out(result),
         f"unchanged {counted(len(result.unchanged), 'tensor')}",
         f"base      {result.base}",

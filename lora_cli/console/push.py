@@ -15,6 +15,11 @@ from lora_cli.merge.push import Upload, plan_upload, send
 from lora_cli.words import counted
 
 CARD_LINES = 16
+WHOSE = {
+    "folder": "the folder's own",
+    "run": "the run's own",
+    "made": "made now: the folder has none",
+}
 
 
 def push(  # one for each option
@@ -43,13 +48,12 @@ def show_upload(upload: Upload, url: str, console: Console) -> None:
     widest = max(len(name) for name in upload.files)
     card = upload.card.splitlines()
     more = [f"  … {counted(len(card) - CARD_LINES, 'more line')}"] if len(card) > CARD_LINES else []
-    whose = "made now: the folder has none" if upload.card_is_new else "the folder's own"
     lines = [
         f"{'sent' if url else 'to send'}   {files}, {_size(upload.size)}, of {upload.folder}",
         f"to        {place} ({seen})",
         *(f"  {name:<{widest}}  {_size(size)}" for name, size in upload.files.items()),
         "",
-        f"model card ({whose})",
+        f"model card ({WHOSE[upload.card_of]})",
         *(f"  {line}" for line in card[:CARD_LINES]),
         *more,
         *(f"note      {note}" for note in upload.notes),

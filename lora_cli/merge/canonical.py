@@ -39,11 +39,17 @@ def padded(pair: Factors, rank: int) -> Factors:
 
 
 def write_canonical(
-    folder: Path, pairs: Mapping[str, Factors], config: AdapterConfig, origin: Mapping[str, Any]
+    folder: Path,
+    pairs: Mapping[str, Factors],
+    config: AdapterConfig,
+    origin: Mapping[str, Any],
+    *,
+    whole: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Write pairs that hold their scaling into an existing folder, as plain peft saves a LoRA.
 
-    `config` is that of the adapter they were made of, whose tokenizer is copied.
+    `config` is that of the adapter they were made of, whose tokenizer is copied; `whole` are
+    parameters of its `modules_to_save`, by their names in the base's model.
 
     Raises:
         MergeError: the disk has no room for it.
@@ -52,11 +58,11 @@ def write_canonical(
     from safetensors.torch import save_file
 
     rank = uniform_rank(pairs)
-    tensors: dict[str, torch.Tensor] = {}
+    tensors = {f"{PREFIX}{name}": tensor for name, tensor in (whole or {}).items()}
     for module, pair in pairs.items():
-        whole = padded(pair, rank)
-        tensors[f"{PREFIX}{module}{SIDE_A}"] = whole.a
-        tensors[f"{PREFIX}{module}{SIDE_B}"] = whole.b
+        even = padded(pair, rank)
+        tensors[f"{PREFIX}{module}{SIDE_A}"] = even.a
+        tensors[f"{PREFIX}{module}{SIDE_B}"] = even.b
     check_room(folder.parent, sum(tensor.nbytes for tensor in tensors.values()))
     save_file(tensors, folder / TENSORS, metadata={"format": "pt"})
     LoraConfig(
@@ -64,6 +70,7 @@ def write_canonical(
         r=rank,
         lora_alpha=rank,
         target_modules=_targets(config, pairs),
+        modules_to_save=config.settings.get("modules_to_save"),
         fan_in_fan_out=bool(config.settings.get("fan_in_fan_out")),
         base_model_name_or_path=config.base_name,
         revision=config.revision,

@@ -39,6 +39,21 @@ def auto_class_of(adapter: AdapterFolder, base: Path | None = None) -> str:
     return known[task]
 
 
+def auto_class_for(model_classes: Iterable[str]) -> str:
+    """Return transformers' class that builds the first of these that it knows; else AutoModel."""
+    first = [each.auto_class for each in TASKS.values()]
+    return next(
+        filter(None, (_auto_class_with(each, first) for each in model_classes)), "AutoModel"
+    )
+
+
+def peft_task_for(auto_class: str) -> str | None:
+    """Return peft's name for what transformers' class is used for; None if it has none."""
+    tasks = {each.auto_class: each.peft_task for each in TASKS.values()}
+    others = {name: task for task, name in OTHER_CLASSES.items()}
+    return (tasks | others).get(auto_class)
+
+
 def _classes(adapter: AdapterFolder, base: Path | None) -> Iterator[str]:
     """Give the names of classes that the trained model may be of, the likeliest first."""
     noted = adapter.config.settings.get("auto_mapping")

@@ -1,7 +1,7 @@
-"""A model card (README.md) for a folder that has none: what it is, and how it is loaded.
+"""The model card (README.md) that goes with a folder: its own, its run's, or one made for it.
 
-Says what the folder's own files say. A licence is not in them, so it is left out; nor is a base
-that is a path on this machine.
+A made one says what the folder's files say. A licence is not in them, so it is left out; nor is a
+base that is a path on this machine.
 """
 
 from __future__ import annotations
@@ -10,14 +10,28 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from lora_cli.merge.adapter_config import CONFIG as ADAPTER_CONFIG
 from lora_cli.merge.adapter_config import read_json
+from lora_cli.merge.loading import adapter_loading, gguf_loading, model_loading
+from lora_cli.merge.named_base import NamedBase, base_of
+from lora_cli.merge.output import CONFIG_FILE
+from lora_cli.plan.run_folder import PLAN
 
 CARD = "README.md"
-MODEL_CONFIG = "config.json"
-REPORT = "merge_report.json"
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_USE = re.compile(r"^## Use\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+_BASE_LINE = re.compile(r"\A(---\n(?:.*\n)*?)base_model:.*\n", re.MULTILINE)
+_EMPTY_FORM = ("# Model Card for Model ID\n", "<!-- Provide a quick summary of what the model is")
+"""What peft writes beside an adapter: a form that nobody has filled in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A card's text, and whose it is."""
+
+    text: str
+    whose: Literal["folder", "run", "made"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +44,52 @@ class _Contents:
     use: str
 
 
-def model_card(folder: Path, repository: str) -> str:
-    """Return a card in Markdown, with the front matter that hubs read, for `folder`'s contents.
+def card_for(folder: Path, repository: str) -> Card:
+    """Return the card that goes with `folder`; one that is made or a run's says how others load it.
 
     Raises:
         MergeError: a file that says what it holds cannot be read.
     """
-    base = hub_base(folder)
+    if own := own_card(folder):
+        return Card(own, "folder")
+    base = base_of(folder)
     contents = _contents(folder, repository, base)
+    if of_run := _card_of_run(folder):
+        return Card(_for_others(of_run, contents.use, base), "run")
+    return Card(_made(contents, repository, base), "made")
+
+
+def own_card(folder: Path) -> str:
+    """Return the card that a folder holds; nothing for a form that peft wrote."""
+    card = _text(folder / CARD)
+    return "" if all(mark in card for mark in _EMPTY_FORM) else card
+
+
+def _text(file: Path) -> str:
+    return file.read_text("utf-8") if file.is_file() else ""
+
+
+def _card_of_run(folder: Path) -> str:
+    """Return what training wrote of the run whose adapter a folder is, if it is one."""
+    is_of_run = (folder / ADAPTER_CONFIG).is_file() and (folder.resolve().parent / PLAN).is_file()
+    return _text(folder.resolve().parent / CARD) if is_of_run else ""
+
+
+def _for_others(card: str, use: str, base: NamedBase) -> str:
+    """Return a run's card as it holds outside of the run's folder, and of this machine."""
+    if not base.hub_id:  # hubs refuse a card with a base that is none of theirs
+        card = _BASE_LINE.sub(r"\1", card)
+    if base.is_path:
+        card = card.replace(base.name, base.told)
+    return _USE.sub(lambda _: f"## Use\n\n{use}\n\n", card).rstrip("\n") + "\n"
+
+
+def _made(contents: _Contents, repository: str, base: NamedBase) -> str:
+    """Return a card in Markdown, with the front matter that hubs read."""
     head = [f"library_name: {contents.library}"]
-    head += [f"base_model: {json.dumps(base)}"] if base else []
+    head += [f"base_model: {json.dumps(base.hub_id)}"] if base.hub_id else []
     head += [f"tags: [{contents.tag}, loracli]"]
-    of_base = f" of `{base}`" if base else ""
+    of_base = f" of `{base.told}`" if base.told else ""
     return (
         "---\n" + "\n".join(head) + "\n---\n\n"
         f"# {repository.partition('/')[2]}\n\n"
@@ -50,53 +98,17 @@ def model_card(folder: Path, repository: str) -> str:
     )
 
 
-def _contents(folder: Path, repository: str, base: str) -> _Contents:
+def _contents(folder: Path, repository: str, base: NamedBase) -> _Contents:
     files = sorted(path.name for path in folder.glob("*.gguf"))
     if files:
-        use = f"```console\nllama-cli -hf {repository} --jinja\n```"
-        if (folder / "Modelfile").is_file():
-            use += "\n\n`Modelfile` is for `ollama create`, beside the file."
+        use = gguf_loading(folder, repository, base)
         return _Contents("gguf", f"GGUF ({', '.join(files)})", "gguf", use)
     if (folder / ADAPTER_CONFIG).is_file():
         settings = read_json(folder / ADAPTER_CONFIG)
         method = str(settings.get("peft_type"))
         rank = f", rank {settings['r']}" if isinstance(settings.get("r"), int) else ""
-        return _Contents(
-            "peft", f"An adapter ({method}{rank})", method.lower(), _adapter_use(repository, base)
-        )
-    architectures = read_json(folder / MODEL_CONFIG).get("architectures") or ["a model"]
-    loading = _loading(repository)
-    return _Contents("transformers", f"A fine-tuned model ({architectures[0]})", "lora", loading)
-
-
-def _loading(name: str) -> str:
-    return (
-        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f'model = AutoModelForCausalLM.from_pretrained("{name}", dtype="auto")\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n```'
-    )
-
-
-def _adapter_use(repository: str, base: str) -> str:
-    return (
-        "```python\nfrom peft import PeftModel\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f'base = AutoModelForCausalLM.from_pretrained("{base or "BASE"}", dtype="auto")\n'
-        f'model = PeftModel.from_pretrained(base, "{repository}")\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{repository}")\n```'
-    )
-
-
-def hub_base(folder: Path) -> str:
-    """Return the hub id of the base that a folder's files name; "" if it is none, or a path."""
-    name = base_named(folder)
-    return name if HUB_ID.fullmatch(name) and not Path(name).exists() else ""
-
-
-def base_named(folder: Path) -> str:
-    """Return the base that a folder's files name, a hub id or a path; "" if they name none."""
-    for file, key in ((ADAPTER_CONFIG, "base_model_name_or_path"), (REPORT, "base")):
-        if (folder / file).is_file():
-            name = read_json(folder / file).get(key)
-            return name if isinstance(name, str) else ""
-    return ""
+        use = adapter_loading(folder, repository, base)
+        return _Contents("peft", f"An adapter ({method}{rank})", method.lower(), use)
+    architectures = read_json(folder / CONFIG_FILE).get("architectures") or ["a model"]
+    use = model_loading(folder, repository, architectures)
+    return _Contents("transformers", f"A fine-tuned model ({architectures[0]})", "lora", use)

@@ -14,7 +14,7 @@ from pathlib import Path
 from lora_cli.errors import LoraCliError, MergeError
 
 HINT = "name another --output"
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def check_place(output: Path, mark: str, read: Iterable[Path], *, overwrite: bool) -> None:
@@ -55,13 +55,13 @@ def check_room(output: Path, size: int) -> None:
 def told_as(kind: type[LoraCliError], output: Path) -> Iterator[None]:
     """Raise as `kind` what is a MergeError, and what the disk refused.
 
-    Of a full disk it is told what was to be written there, whatever was being copied.
+    Of a disk that is full, or cannot be written, it is told what was to be written there.
     """
     try:
         yield
     except MergeError as error:
         raise kind.from_problems(error.problems) from error
     except OSError as error:
-        place = output if error.errno in _NO_ROOM else error.filename or output
-        done = "written" if error.errno in _NO_ROOM else "read or written"
+        place = output if error.errno in _WRITING else error.filename or output
+        done = "written" if error.errno in _WRITING else "read or written"
         raise kind(f"cannot be {done}: {error.strerror or error}", str(place)) from error

@@ -5,14 +5,20 @@ One commit holds all files. Nothing is asked of the network before `send`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from lora_cli.errors import MergeError, PushError
 from lora_cli.merge.adapter_config import CONFIG as ADAPTER_CONFIG
-from lora_cli.merge.model_card import CARD, base_named, hub_base, model_card
+from lora_cli.merge.model_card import CARD, Card, card_for, own_card
+from lora_cli.merge.named_base import REPORT, base_of, paths_told
 from lora_cli.words import counted, reason_of
 
+MODELFILE = "Modelfile"
+_PLACE_OF_BASE = re.compile(r'^FROM "+/.*"+\n(?=ADAPTER )', re.MULTILINE)
+"""Of an adapter; a model's own file stands beside its Modelfile."""
 LOGIN = (
     "make a token that may write at https://huggingface.co/settings/tokens, then `hf auth login`"
 )
@@ -29,8 +35,10 @@ class Upload:
     files: dict[str, int]
     """Sizes in bytes by name, the card's among them."""
     card: str = field(repr=False)
-    card_is_new: bool = False
-    """The folder has no card, so one is made for the hub; the folder stays as it is."""
+    card_of: Literal["folder", "run", "made"] = "folder"
+    """Whose card it is; the folder stays as it is."""
+    rewritten: dict[str, str] = field(default_factory=dict, repr=False)
+    """Texts beside the card that are sent in place of the folder's own, by name."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -48,22 +56,23 @@ def plan_upload(folder: Path, repository: str, *, private: bool, revision: str) 
     _check_name(repository)
     source = _source(folder)
     try:
-        card_file = source / CARD
-        card = card_file.read_text("utf-8") if card_file.is_file() else ""
-        made = card or model_card(source, repository)
-        notes = _notes(source)
+        card = card_for(source, repository)
+        rewritten = _for_other_machines(source)
+        notes = _notes(source, card, rewritten)
     except (MergeError, ValueError) as error:
         raise PushError(f"cannot be read: {reason_of(error)}", str(source)) from error
     files = {name: (source / name).stat().st_size for name in _files(source)}
-    files[CARD] = len(made.encode())
+    made = {CARD: card.text, **rewritten}
+    files |= {name: len(text.encode()) for name, text in made.items()}
     return Upload(
         folder=str(source),
         repository=repository,
         private=private,
         revision=revision,
         files=dict(sorted(files.items())),
-        card=made,
-        card_is_new=not card,
+        card=card.text,
+        card_of=card.whose,
+        rewritten=rewritten,
         notes=notes,
     )
 
@@ -91,18 +100,40 @@ def _source(folder: Path) -> Path:
 
 
 def _files(folder: Path) -> list[str]:
-    """Return the names of all files, hidden ones left out."""
+    """Return the names of all files, hidden ones and a merge's report left out."""
     names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return sorted(
-        name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)
+        name.as_posix()
+        for name in names
+        if name.as_posix() != REPORT and not any(part.startswith(".") for part in name.parts)
     )
 
 
-def _notes(folder: Path) -> list[str]:
-    base = base_named(folder)
-    if not base or hub_base(folder):
-        return []
-    return [f"the base is a path on this machine, which nobody else has: {base}"]
+def _for_other_machines(folder: Path) -> dict[str, str]:
+    """Return an adapter's Modelfile without the place of its base on this machine."""
+    file = folder / MODELFILE
+    text = file.read_text("utf-8") if file.is_file() else ""
+    elsewhere = _PLACE_OF_BASE.sub("FROM ./BASE.gguf\n", text, count=1)
+    return {MODELFILE: elsewhere} if elsewhere != text else {}
+
+
+def _notes(folder: Path, card: Card, rewritten: dict[str, str]) -> list[str]:
+    base = base_of(folder)
+    notes = []
+    if base.is_path:
+        notes.append(f"the base is a path on this machine, which nobody else has: {base.name}")
+    elif base.in_package:
+        notes.append(f"the base is in a Python package, and the hub does not have it: {base.name}")
+    notes += [told for told in paths_told(folder) if not told.endswith(f": {base.name}")]
+    if MODELFILE in rewritten:
+        notes.append(f"{MODELFILE} is sent with `FROM ./BASE.gguf`, and not with your path")
+    if (folder / REPORT).is_file():
+        notes.append(f"{REPORT} stays here: it names folders of this machine")
+    if (folder / CARD).is_file() and not own_card(folder):
+        notes.append(f"the folder's {CARD} is peft's empty form: it is not sent")
+    if card.whose == "run":
+        notes.append("in the run's card, what it says of loading is made for the hub")
+    return notes
 
 
 def send(upload: Upload) -> str:
@@ -114,8 +145,9 @@ def send(upload: Upload) -> str:
     from huggingface_hub import CommitOperationAdd, HfApi
 
     folder = Path(upload.folder)
+    made = {CARD: upload.card, **upload.rewritten}
     operations = [
-        CommitOperationAdd(name, upload.card.encode() if name == CARD else str(folder / name))
+        CommitOperationAdd(name, made[name].encode() if name in made else str(folder / name))
         for name in upload.files
     ]
     api = HfApi()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lora_cli.adapters.variant import Factors
-from lora_cli.merge.truncate import Fit, Limit, fit_weight
+from lora_cli.merge.truncate import Fit, Limit, fit_weight, without_noise
 
 if TYPE_CHECKING:
     import torch
@@ -22,22 +22,23 @@ POWER_ITERATIONS = 3
 """Each sharpens the sketch for values that fall off slowly, as those of full tuning do."""
 
 
-def nearest_pair(delta: torch.Tensor, limit: Limit) -> Fit:
+def nearest_pair(delta: torch.Tensor, limit: Limit, noise: float = 0.0) -> Fit:
     """Return the pair within the limit for ΔW (out, in), float32, which may be overwritten.
 
-    Where only an error is asked for, any number of values may be needed: all are computed.
+    No rank is spent on what is no more than `noise`. Where only an error is asked for, any number
+    of values may be needed: all are computed.
     """
     size = min(delta.shape)
     if limit.rank is None or size <= EXACT_SIZE or 2 * _width(limit.rank) >= size:
-        return fit_weight(delta, limit)
-    return _from_sketch(delta, limit, limit.rank)
+        return fit_weight(delta, limit, noise)
+    return _from_sketch(delta, limit, limit.rank, noise)
 
 
 def _width(rank: int) -> int:
     return rank + max(rank, LEAST_OVERSAMPLING)
 
 
-def _from_sketch(delta: torch.Tensor, limit: Limit, rank: int) -> Fit:
+def _from_sketch(delta: torch.Tensor, limit: Limit, rank: int, noise: float) -> Fit:
     """Return the pair of the part of ΔW that the sketch finds; with Q its basis, Q·Qᵀ·ΔW."""
     import torch
 
@@ -46,12 +47,13 @@ def _from_sketch(delta: torch.Tensor, limit: Limit, rank: int) -> Fit:
     basis = _basis(delta, _width(rank))
     right, upper = torch.linalg.qr(delta.T @ basis)
     core_left, values, core_right = torch.linalg.svd(upper.T)
-    kept = _kept(values[:rank].double(), total, limit)
+    kept = _kept(without_noise(values, min(delta.shape), noise)[:rank], total, limit)
     root = values[:kept].sqrt()
     lora_a = root[:, None] * (core_right[:kept] @ right.T)
     lora_b = basis @ core_left[:, :kept] * root
     delta.addmm_(lora_b, lora_a, alpha=-1)
-    return Fit(Factors(lora_a.cpu(), lora_b.cpu()), squared_norm(delta), total)
+    lost = squared_norm(delta)
+    return Fit(Factors(lora_a.cpu(), lora_b.cpu()), lost if lost > noise**2 else 0.0, total)
 
 
 def squared_norm(matrix: torch.Tensor) -> float:
@@ -77,6 +79,7 @@ def _basis(delta: torch.Tensor, width: int) -> torch.Tensor:
 
 def _kept(values: torch.Tensor, total: float, limit: Limit) -> int:
     """Return how many of the first values are needed to be within the limit's error, if any."""
+    values = values[values > 0]
     if limit.error is None:
         return len(values)
     lost = (total - values.square().cumsum(0)).tolist()

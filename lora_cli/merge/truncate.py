@@ -32,7 +32,7 @@ class Limit:
 
     def kept(self, values: torch.Tensor) -> int:
         """Return how many of the singular values, largest first, are kept."""
-        kept = len(values)
+        kept = int((values > 0).sum())
         if self.error is not None:
             lost_from = values.square().flip(0).cumsum(0).flip(0)
             kept = int((lost_from > self.error**2 * values.square().sum()).sum())
@@ -58,6 +58,20 @@ class Fit:
     def error(self) -> float:
         """Return the relative error."""
         return math.sqrt(self.lost / self.total) if self.lost else 0.0
+
+
+def without_noise(values: torch.Tensor, size: int, noise: float) -> torch.Tensor:
+    """Return singular values, largest first, in float64, with 0 for the last that are but noise.
+
+    Together they are no more than `noise`, or than what float32 gives a matrix of `size` where the
+    true values are 0: each about the largest one's rounding.
+    """
+    import torch
+
+    values = values.double()
+    tail = values.square().flip(0).cumsum(0).flip(0).sqrt()
+    rounding = float(values[:1].sum()) * math.sqrt(size) * torch.finfo(torch.float32).eps
+    return values.where(tail > max(noise, rounding), 0.0)
 
 
 def fit_factors(pair: Factors, limit: Limit) -> Fit:
@@ -89,10 +103,11 @@ def _rounding(pair: Factors) -> float:
     return float(terms.norm() * torch.finfo(torch.float32).eps)
 
 
-def fit_weight(delta: torch.Tensor, limit: Limit) -> Fit:
+def fit_weight(delta: torch.Tensor, limit: Limit, noise: float = 0.0) -> Fit:
     """Return the pair within the limit for ΔW (out, in); a GPU, if there is one, is much faster.
 
-    Where nothing may be lost it is ΔW itself, and the identity on its shorter side.
+    No rank is spent on what is no more than `noise`. Where nothing may be lost it is ΔW itself, and
+    the identity on its shorter side.
     """
     import torch
 
@@ -102,7 +117,8 @@ def fit_weight(delta: torch.Tensor, limit: Limit) -> Fit:
         return Fit(Factors(delta, unit) if rows <= columns else Factors(unit, delta))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     left, values, right = torch.linalg.svd(delta.to(device), full_matrices=False)
-    return _cut(left, values.double(), right, limit.kept(values.double()))
+    values = without_noise(values, len(values), noise)
+    return _cut(left, values, right, limit.kept(values))
 
 
 def _cut(left: torch.Tensor, values: torch.Tensor, right: torch.Tensor, kept: int) -> Fit:

@@ -47,6 +47,7 @@ def test_json_is_for_programs(adapter: Path, tmp_path: Path, loracli: Call) -> N
         "base": json.loads((adapter / "adapter_config.json").read_text())[
             "base_model_name_or_path"
         ],
+        "base_doubt": "the adapter does not tell its base's weights: only their shapes were checked",
         "output": str(tmp_path / "merged"),
         "tensors": 21,
         "changed_tensors": 2,

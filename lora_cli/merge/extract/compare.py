@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _NOT_THE_MODEL = frozenset(
     [
+        "_model_name_or_path",
         "_name_or_path",
         "architectures",
         "bos_token_id",
@@ -34,6 +35,7 @@ _NOT_THE_MODEL = frozenset(
         "return_dict",
         "router_aux_loss_coef",
         "transformers_version",
+        "unk_token_id",
         "use_cache",
     ]
 )
@@ -49,6 +51,12 @@ class Tensors:
     base: Checkpoint
     tuned_names: Mapping[str, str]
     base_names: Mapping[str, str]
+    whole_names: Mapping[str, str]
+    """What the tuned one calls the tensors that an adapter holds as they are."""
+
+    def whole(self) -> dict[str, torch.Tensor]:
+        """Return the tuned model's tensors of the modules that are held as they are."""
+        return {name: self.tuned.tensor(stored) for name, stored in self.whole_names.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,13 +80,24 @@ class Change:
     """‖tuned − base‖²."""
 
 
-def pair_up(tuned: Checkpoint, base: Checkpoint, layout: Layout) -> Tensors:
-    """Return both, of the same names and shapes.
+def pair_up(tuned: Checkpoint, base: Checkpoint, layout: Layout, *, same_class: bool) -> Tensors:
+    """Return both, of the same names and shapes; a base of another class has a head of its own.
 
     Raises:
         ExtractError: with a problem for each tensor that one of them lacks or has in another shape.
     """
-    held = Tensors(tuned, base, layout.stored(tuned.names), layout.stored(base.names))
+    left, right = layout.stored(tuned.names), layout.stored(base.names)
+    held = Tensors(
+        tuned,
+        base,
+        {name: stored for name, stored in left.items() if not layout.is_whole(name)},
+        {
+            name: stored
+            for name, stored in right.items()
+            if not layout.is_whole(name) and (same_class or layout.has(name))
+        },
+        {name: stored for name, stored in left.items() if layout.is_whole(name)},
+    )
     problems = list(_misfits(held))
     if problems:
         raise ExtractError.from_problems(problems)
@@ -109,8 +128,15 @@ def settings_changed(tuned: Any, base: Any) -> list[str]:
         for key in sorted(left.keys() | right.keys())
         if key not in _NOT_THE_MODEL
         and not key.endswith(_ONLY_WHILE_TRAINING)
-        and left.get(key) != right.get(key)
+        and not _same(left.get(key), right.get(key))
     ]
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Return whether two settings are the same number in float32, which GGUF holds, or the same."""
+    if isinstance(left, float) and isinstance(right, float):
+        return math.isclose(left, right, rel_tol=1e-7)
+    return bool(left == right)
 
 
 def change_of(held: Tensors, name: str, kind: str) -> Change | None:
@@ -131,20 +157,32 @@ def change_of(held: Tensors, name: str, kind: str) -> Change | None:
     return Change(name, kind, relative, squared)
 
 
-def weight_change(held: Tensors, name: str) -> torch.Tensor | None:
-    """Return ΔW in float32 as the files hold it; None where the tuned weight is the base's.
+@dataclass(frozen=True)
+class WeightChange:
+    """What tuning changed of a matrix."""
+
+    delta: torch.Tensor
+    """In float32, as the files hold it."""
+    rounding: float
+    """How much of it may be the rounding of the tuned weights to float32: its Frobenius norm."""
+
+
+def weight_change(held: Tensors, name: str) -> WeightChange | None:
+    """Return the change of a weight; None where the tuned one is the base's.
 
     Raises:
         ExtractError: one of them holds what is no number.
     """
     import torch
 
-    delta, same = torch.empty(held.base.shape(held.base_names[name])), True
+    delta, same, squared = torch.empty(held.base.shape(held.base_names[name])), True, 0.0
     for start, tuned, base in held.rows(name):
         same = same and tuned.equal(base.to(tuned.dtype))
         torch.sub(tuned.float(), base.float(), out=delta[start : start + len(tuned)])
+        squared += squared_norm(tuned.float())
     _check_finite(held, name, squared_norm(delta))
-    return None if same else delta
+    rounding = math.sqrt(squared) * torch.finfo(torch.float32).eps
+    return None if same else WeightChange(delta, rounding)
 
 
 def _check_finite(held: Tensors, name: str, squared: float) -> None:

@@ -7,6 +7,7 @@ learns after an hour that it was most of the change.
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from lora_cli.merge.extract.models import Models, open_models
 from lora_cli.merge.extract.options import ExtractOptions
 from lora_cli.merge.extract.rest import changes_outside, refuse_rest
 from lora_cli.merge.fits import ModuleFit, figures_of, module_fits
+from lora_cli.merge.output import CONFIG_FILE
 from lora_cli.merge.place import check_place, told_as
 from lora_cli.merge.sketch import nearest_pair
 from lora_cli.merge.truncate import Fit, Limit
@@ -47,6 +49,8 @@ class ExtractResult:
     whole_error: float
     """The same over all tensors of the model: what the LoRA cannot hold is lost."""
     modules: dict[str, ModuleFit]
+    whole: list[str]
+    """Modules that are held as they are in the tuned model: the head of its task."""
     rest: list[Change]
     """What changed and is not in the LoRA."""
     settings: list[str]
@@ -94,6 +98,7 @@ def extract_lora(
         output=str(output),
         whole_error=_whole_error(fits, rest),
         modules=module_fits({layers[name].module: fit for name, fit in fits.items()}),
+        whole=list(models.layout.whole),
         rest=rest,
         settings=models.settings,
         unchanged=[*unchanged, *(name for name in layers if name not in fits)],
@@ -109,9 +114,10 @@ def _fits(
     """Return the pairs of the layers that changed, by the names of their weights."""
     fits = {}
     for done, (name, layer) in enumerate(layers.items(), 1):
-        delta = weight_change(tensors, name)
-        if delta is not None:
-            fits[name] = nearest_pair(delta.T if layer.input_by_output else delta, limit)
+        change = weight_change(tensors, name)
+        if change is not None:
+            delta = change.delta.T if layer.input_by_output else change.delta
+            fits[name] = nearest_pair(delta, limit, change.rounding)
         report(done, len(layers))
     return fits
 
@@ -124,7 +130,10 @@ def _write(
     origin = {**models.origin(), "extracted": {**tuned, **figures_of(fits)}}
     pairs = {layer.module: fit.pair for layer, fit in zip(layers, fits.values(), strict=True)}
     with new_folder(output) as new:
-        write_canonical(new, pairs, models.adapter_config(layers), origin)
+        whole = models.tensors.whole()
+        write_canonical(new, pairs, models.adapter_config(layers), origin, whole=whole)
+        if whole:  # the labels, and with them the size of the head
+            shutil.copyfile(models.tuned.folder / CONFIG_FILE, new / CONFIG_FILE)
         return sum(path.stat().st_size for path in new.iterdir())
 
 

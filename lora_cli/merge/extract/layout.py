@@ -10,13 +10,18 @@ from typing import Any
 from lora_cli.errors import ExtractError, PlanError, Problem, UsageError, Where
 from lora_cli.facts.bare_parameters import bare_parameters
 from lora_cli.facts.base_model import heads_of
+from lora_cli.facts.heads import is_inside, new_heads
 from lora_cli.facts.model_source import ModelSource
-from lora_cli.facts.on_meta import model_on_meta
+from lora_cli.facts.on_meta import any_model_on_meta
 from lora_cli.facts.peft_names import names_taken_for_experts
+from lora_cli.merge.merged_model import auto_class_for, peft_task_for
 from lora_cli.targets.names import did_you_mean, is_meant, last_names, listing
-from lora_cli.tasks.causal_lm import CausalLm
+from lora_cli.tasks.token_classification import TokenClassification
 
 OUTSIDE = "linear layer outside --targets"
+_TASKS_WITH_HEAD = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
+"""peft's names of those whose head an adapter always brings."""
+_ANY_HEAD = TokenClassification(name="token_classification")
 _UNREAD = (r"rotary_emb\.inv_freq$",)
 """Tensors of old checkpoints that no model reads any more, whatever its class says of them."""
 
@@ -30,37 +35,50 @@ class LinearLayer:
     """The files hold its weight as (in, out), as GPT-2's do."""
 
 
+def build_model(source: ModelSource) -> Any:
+    """Return a model on the meta device, of the class that its config names.
+
+    Raises:
+        ExtractError: it cannot be built, or is quantized.
+    """
+    try:
+        model = any_model_on_meta(source.folder, trust_remote_code=False)
+    except PlanError as error:
+        raise ExtractError.from_problems(error.problems) from error
+    if getattr(model.config, "quantization_config", None):
+        message = "is quantized: only full-precision weights are compared"
+        raise ExtractError(message, str(source.folder), "name the model in full precision")
+    return model
+
+
 class Layout:
     """The tensors of a model by the names that it gives them, and what they are."""
 
-    def __init__(self, source: ModelSource) -> None:
-        """Build the model on the meta device.
-
-        Raises:
-            ExtractError: it cannot be built as a causal language model, or is quantized.
-        """
-        try:
-            self._model = model_on_meta(source.folder, CausalLm(), trust_remote_code=False)
-        except PlanError as error:
-            raise ExtractError.from_problems(error.problems) from error
-        if getattr(self._model.config, "quantization_config", None):
-            message = "is quantized: only full-precision weights are compared"
-            raise ExtractError(message, str(source.folder), "name the model in full precision")
+    def __init__(self, model: Any, stored_in_base: Collection[str]) -> None:
+        """Take in a model on the meta device; its task's head is trained as a whole."""
+        self._model = model
+        self.peft_task = peft_task_for(auto_class_for([type(model).__name__]))
+        with_head = self.peft_task in _TASKS_WITH_HEAD
+        self.whole = new_heads(model, _ANY_HEAD, stored_in_base) if with_head else ()
+        """Names of the modules that an adapter holds as they are, and not as a change."""
         tensors = (
             *self._model.named_parameters(remove_duplicate=False),
             *self._model.named_buffers(),
         )
         self._names = frozenset(name for name, _ in tensors)
-        self._heads = heads_of(self._model)
+        self._heads = heads_of(self._model, self.whole)
         self._prefix = f"{self._model.base_model_prefix}."
         ignored = getattr(self._model, "_keys_to_ignore_on_load_unexpected", None) or ()
         self._unread = re.compile("|".join([*_UNREAD, *ignored]))
         self.linears = {layer.module + ".weight": layer for layer in self._linear_layers()}
 
-    @property
-    def config(self) -> Any:
-        """Return the model's configuration."""
-        return self._model.config
+    def has(self, name: str) -> bool:
+        """Return whether the model has a tensor."""
+        return name in self._names
+
+    def is_whole(self, name: str) -> bool:
+        """Return whether a tensor belongs to a module that is held as it is."""
+        return is_inside(name, self.whole)
 
     def stored(self, names: Iterable[str]) -> dict[str, str]:
         """Return a checkpoint's names by the model's.

@@ -13,7 +13,7 @@ from lora_cli.merge.adapter_config import CONFIG, AdapterConfig
 from lora_cli.merge.base import fetch_base
 from lora_cli.merge.extract.checkpoint import Checkpoint
 from lora_cli.merge.extract.compare import Tensors, pair_up, settings_changed
-from lora_cli.merge.extract.layout import Layout, LinearLayer
+from lora_cli.merge.extract.layout import Layout, LinearLayer, build_model
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,6 @@ class Models:
     tuned: ModelSource
     base: ModelSource
     layout: Layout
-    """Of the base."""
     tensors: Tensors
     settings: list[str]
     """What the tuned model's configuration says otherwise, in words."""
@@ -39,10 +38,11 @@ class Models:
     def adapter_config(self, layers: Collection[LinearLayer]) -> AdapterConfig:
         """Return the settings of a LoRA on these layers, whose tokenizer is the tuned model's."""
         settings = {
-            "task_type": "CAUSAL_LM",
+            "task_type": self.layout.peft_task,
             "base_model_name_or_path": self.base.hub_id or str(self.tensors.base.folder),
             "revision": self.base.revision or None,
             "target_modules": self.layout.shortest_names([each.module for each in layers]),
+            "modules_to_save": list(self.layout.whole) or None,
             "fan_in_fan_out": any(each.input_by_output for each in layers),
         }
         return AdapterConfig(self.tensors.tuned.folder / CONFIG, settings)
@@ -58,20 +58,30 @@ def open_models(tuned_name: str, base_name: str) -> Models:
     tuned, base = _find_both(tuned_name, base_name)
     if tuned.fingerprint == base.fingerprint:
         raise ExtractError("both are the same model: nothing was tuned", tuned_name)
-    layout, tuned_layout = Layout(base), Layout(tuned)
-    kind, expected = tuned_layout.config.model_type, layout.config.model_type
-    if kind != expected:
-        message = f"is a `{kind}`, and the base a `{expected}`"
-        raise ExtractError(message, tuned_name, "name the base that it was tuned from")
+    tuned_model, base_model = build_model(tuned), build_model(base)
     checkpoints = Checkpoint(fetch_base(tuned)), Checkpoint(fetch_base(base))
+    same_class = type(tuned_model) is type(base_model)
+    layout = Layout(base_model if same_class else tuned_model, checkpoints[1].names)
+    _check_kinds(tuned_model, base_model, tuned_name, with_head=bool(layout.whole))
     return Models(
         tuned=tuned,
         base=base,
         layout=layout,
-        tensors=pair_up(*checkpoints, layout),
-        settings=settings_changed(tuned_layout.config, layout.config),
+        tensors=pair_up(*checkpoints, layout, same_class=same_class),
+        settings=settings_changed(tuned_model.config, base_model.config),
         base_name=base_name,
     )
+
+
+def _check_kinds(tuned: Any, base: Any, place: str, *, with_head: bool) -> None:
+    """Raise unless both are of one architecture; only a head may be of another class."""
+    kind, expected = tuned.config.model_type, base.config.model_type
+    if kind == expected:
+        kind, expected = type(tuned).__name__, type(base).__name__
+        if with_head or kind == expected:
+            return
+    message = f"is a `{kind}`, and the base a `{expected}`"
+    raise ExtractError(message, place, "name the base that it was tuned from")
 
 
 def _find_both(*names: str) -> tuple[ModelSource, ModelSource]:

@@ -17,6 +17,7 @@ from lora_cli.errors import ExportError
 from lora_cli.facts.model_source import ModelSource
 from lora_cli.files import new_folder, write_text
 from lora_cli.merge.adapter_folder import find_adapter
+from lora_cli.merge.base import ORIGIN
 from lora_cli.merge.canonical import padded, uniform_rank
 from lora_cli.merge.export import Progress, fits_of
 from lora_cli.merge.exportable import Exportable, read_exportable
@@ -70,6 +71,8 @@ def export_adapter(
             kinds = _write(new / FILE, pairs, config, architecture, precision=held)
             from_base = str(base.gguf or base.folder)
             write_text(new / NAME, _modelfile(adapter, from_base).text())
+            origin = {"base": adapter.base_name, **adapter.origin}
+            write_text(new / ORIGIN, json.dumps(origin, indent=2) + "\n")
             size = sum(path.stat().st_size for path in new.iterdir())
     return GgufResult(
         source=str(adapter.path),

@@ -54,9 +54,12 @@ def read_vocabulary(tokenizer: Any, size: int, place: str) -> Vocabulary:
         raise ExportError(message, place, "resize the model's embedding to its tokenizer")
     _check_added_tokens(rules, place)
     model = rules["model"]
-    if model["type"] != "BPE" or not model["merges"]:
+    if model["type"] != "BPE":
         hint = "known are BPE over bytes, and SentencePiece's BPE"
         raise ExportError(f"a tokenizer of type {model['type']} is not known", place, hint)
+    if not model["merges"]:
+        hint = "llama.cpp reads no vocabulary of BPE without them"
+        raise ExportError("the tokenizer has no merges, only single symbols", place, hint)
     make = _sentencepiece if model.get("byte_fallback") else _byte_level
     return make(rules, vocabulary, size, place)
 

@@ -71,6 +71,7 @@ def test_json_is_for_programs(
         "exact": False,
         "rank": 2,
         "settings": [],
+        "whole": [],
         "unchanged": ["lm_head.weight", "model.embed_tokens.weight"],
         "bytes_written": sum(path.stat().st_size for path in output.iterdir()),
     }

@@ -10,14 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BertModel
 
 from lora_cli.errors import ExtractError, UsageError
 from lora_cli.facts.model_source import find_model
 from lora_cli.merge.extract import extract as module
 from lora_cli.merge.extract.extract import ExtractResult, extract_lora
 from lora_cli.merge.extract.options import ExtractOptions
+from lora_cli.merge.merge import merge_adapter
+from lora_cli.merge.prepare import MergeOptions
 from tests.helpers.adapters import (
     TARGETS,
     adapted_logits,
@@ -28,6 +32,7 @@ from tests.helpers.adapters import (
 )
 from tests.helpers.changes import changes_of
 from tests.helpers.runs import PLAIN_PEFT
+from tests.helpers.task_models import make_bert, make_t5
 from tests.merge.extract.conftest import Tune
 
 pytestmark = PLAIN_PEFT
@@ -47,7 +52,7 @@ def model_logits(folder: Path) -> torch.Tensor:
 
 
 def difference(left: torch.Tensor, right: torch.Tensor) -> float:
-    return float((left - right).abs().max())
+    return float((left - right).detach().abs().max())
 
 
 def extract(tuned: Path, base: Path, output: Path, **options: Any) -> ExtractResult:
@@ -189,6 +194,81 @@ def test_what_a_lora_cannot_hold_is_told_and_refused_unless_allowed(
     assert difference(adapted_logits(base, tmp_path / "lora"), model_logits(base)) > 1e-3
 
 
+def tuned_classifier(base: Path, folder: Path, model_class: str, **labels: int) -> Path:
+    """Write a tuned model of another class than its base, with a head of its own."""
+    model = getattr(transformers, model_class).from_pretrained(base, dtype=torch.float32, **labels)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("query.weight", "classifier.weight", "c_attn.weight", "q.weight")):
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("family", "model_class", "whole", "task"),
+    [
+        ("bert", "BertForSequenceClassification", ["classifier", "bert.pooler"], "SEQ_CLS"),
+        ("bert", "BertForTokenClassification", ["classifier"], "TOKEN_CLS"),
+        ("bert", "BertForMaskedLM", [], None),
+        ("gpt2", "GPT2ForSequenceClassification", ["score"], "SEQ_CLS"),
+        ("t5", "T5ForConditionalGeneration", [], "SEQ_2_SEQ_LM"),
+    ],
+)
+def test_a_model_of_any_class_and_the_head_of_its_task(
+    tmp_path: Path,
+    tiny_model: TinyModel,
+    family: str,
+    model_class: str,
+    whole: list[str],
+    task: str | None,
+) -> None:
+    makers = {"bert": make_bert, "t5": make_t5}
+    base = makers[family](tmp_path / "base") if family in makers else tiny_model(family)
+    labels = {"num_labels": 3, "pad_token_id": 0} if whole else {}
+    tuned = tuned_classifier(base, tmp_path / "tuned", model_class, **labels)
+    result = extract(tuned, base, tmp_path / "lora")
+    assert (result.whole, result.rest, result.error) == (whole, [], 0.0)
+    config = json.loads((tmp_path / "lora" / "adapter_config.json").read_text("utf-8"))
+    assert (config["task_type"], config["modules_to_save"]) == (task, whole or None)
+    loader = getattr(transformers, model_class)
+    own = {"config": AutoConfig.from_pretrained(tmp_path / "lora")} if whole else {}
+    model = loader.from_pretrained(base, dtype=torch.float32, **own)
+    model = PeftModel.from_pretrained(model, tmp_path / "lora").eval()
+    rows = {"input_ids": torch.arange(2, 34).reshape(2, 16)}
+    if family == "t5":
+        rows["decoder_input_ids"] = rows["input_ids"][:, :4]
+    expected = loader.from_pretrained(tuned, dtype=torch.float32).eval()(**rows).logits
+    assert difference(model(**rows).logits, expected) <= 1e-5
+    merge_adapter(tmp_path / "lora", MergeOptions(output=tmp_path / "merged"))
+    merged = loader.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
+    assert difference(merged(**rows).logits, expected) <= 1e-5
+
+
+def test_a_body_without_its_head_is_another_model(tmp_path: Path) -> None:
+    base = make_bert(tmp_path / "base")
+    BertModel.from_pretrained(base).save_pretrained(tmp_path / "tuned")
+    said = refusal(tmp_path / "tuned", base, tmp_path)
+    assert "is a `BertModel`, and the base a `BertForMaskedLM`" in said
+
+
+def test_no_rank_is_written_that_the_change_does_not_have(
+    tmp_path: Path, tiny_model: TinyModel
+) -> None:
+    base = tiny_model("llama")
+    adapter = make_adapter(tmp_path / "adapter", base, ["q_proj", "up_proj"], r=3)
+    merged = peft_merged(base, adapter, torch.float32)
+    AutoModelForCausalLM.from_pretrained(base).save_pretrained(tmp_path / "tuned")
+    tuned = edit(
+        tmp_path / "tuned", lambda tensors: tensors.update({n: merged[n] for n in tensors})
+    )
+    result = extract(tuned, base, tmp_path / "lora", rank=16)
+    assert (result.rank, result.error, result.exact) == (3, 0.0, True)
+    given = adapted_logits(base, adapter)
+    assert difference(adapted_logits(base, tmp_path / "lora"), given) <= 1e-5
+
+
 def refusal(tuned: Path, base: Path, tmp_path: Path, **options: Any) -> str:
     before = sorted(tmp_path.iterdir())
     with pytest.raises(ExtractError) as caught:
@@ -203,6 +283,9 @@ def test_targets_are_the_only_ones_that_are_taken(
     base, tuned = tiny_model("llama"), tune("llama", "q_proj", "up_proj")
     said = refusal(tuned, base, tmp_path, targets=("q_proj",))
     assert "linear layer outside --targets changed: 2 tensors, at most by " in said
+    hint = "(a LoRA can hold it: name it in --targets too; --allow-rest leaves all such as in"
+    assert hint in said
+    assert "cannot hold" not in said
     options = {"targets": ("0.self_attn.q_proj",), "allow_rest": True}
     result = extract(tuned, base, tmp_path / "lora", **options)
     assert list(result.modules) == ["model.layers.0.self_attn.q_proj"]
@@ -364,6 +447,8 @@ def test_settings_that_change_no_logit_are_passed_over(
     tmp_path: Path, tiny_model: TinyModel, tune: Tune
 ) -> None:
     settings = {"use_cache": False, "eos_token_id": 5, "attention_dropout": 0.1}
+    as_in_gguf = {"rms_norm_eps": 9.99999997e-07, "unk_token_id": 7, "_model_name_or_path": "x"}
+    settings |= as_in_gguf
     tuned = edit_config(tune("llama", "q_proj"), **settings)
     assert extract(tuned, tiny_model("llama"), tmp_path / "lora").settings == []
 
@@ -390,7 +475,7 @@ def test_what_fails_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
 ) -> None:
-    def broken(folder: Path, *_: Any) -> None:
+    def broken(folder: Path, *_: Any, whole: Any) -> None:
         (folder / "half").touch()
         raise error
 

@@ -121,6 +121,8 @@ def test_the_modelfile_of_a_run(tmp_path: Path) -> None:
     plain = export_adapter(adapter, tmp_path / "plain", None, Limit())
     lines = f'FROM "{base}"\nADAPTER "./adapter.gguf"\n'
     assert Path(plain.modelfile).read_text("utf-8") == lines
+    origin = json.loads((tmp_path / "plain" / "loracli.json").read_text("utf-8"))
+    assert origin == {"base": str(base)}
     byte_level_tokenizer().save_pretrained(adapter)
     result = export_adapter(tmp_path / "run", tmp_path / "out", None, Limit())
     text = Path(result.modelfile).read_text("utf-8")

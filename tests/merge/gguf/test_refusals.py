@@ -124,8 +124,10 @@ def test_a_disk_without_room_is_found_before_the_first_byte(
     tensors = load_file(source / "model.safetensors").values()
     needed = sum(tensor.nbytes for tensor in tensors)
     disk = SimpleNamespace(disk_usage=lambda _folder: SimpleNamespace(free=needed - 1))
-    monkeypatch.setattr("lora_cli.merge.gguf.write.shutil", disk)
-    assert "make room, or name a smaller --type" in refusal(source)
+    monkeypatch.setattr("lora_cli.merge.place.shutil", disk)
+    said = refusal(source)
+    assert "MB left" in said
+    assert "name another --output, or make room" in said
 
 
 def test_more_tokens_than_rows(tmp_path: Path) -> None:
@@ -137,8 +139,12 @@ def test_more_tokens_than_rows(tmp_path: Path) -> None:
 
 
 def test_a_taken_output_and_a_limit_on_a_model(source: Path) -> None:
-    with pytest.raises(ExportError, match="exists already"):
+    with pytest.raises(ExportError, match="holds what is read"):
         export_gguf(source, source, None, Limit())
+    (source.parent / "taken").mkdir()
+    (source.parent / "taken" / "mine").touch()
+    with pytest.raises(ExportError, match="exists already"):
+        export_gguf(source, source.parent / "taken", None, Limit())
     with pytest.raises(UsageError, match="--rank and --error are for adapters"):
         export_gguf(source, source.parent / "out", None, Limit(rank=2))
 

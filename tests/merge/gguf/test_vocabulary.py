@@ -23,6 +23,7 @@ from tests.helpers.gguf_models import (
     make_gguf_source,
     sentencepiece_tokenizer,
 )
+from tests.helpers.tiny_models import make_tokenizer
 
 
 def rules(tokenizer: Any) -> dict[str, Any]:
@@ -86,6 +87,11 @@ def test_tokens_that_swallow_blanks_are_refused() -> None:
     tokenizer.add_tokens([AddedToken("<mask>", lstrip=True)])
     with pytest.raises(ExportError, match="`<mask>` has `lstrip`"):
         read_vocabulary(tokenizer, 999, "place")
+
+
+def test_a_tokenizer_without_merges_is_refused_as_that() -> None:
+    with pytest.raises(ExportError, match="has no merges, only single symbols"):
+        read_vocabulary(make_tokenizer(), 999, "place")
 
 
 def test_a_tokenizer_of_another_type_is_refused() -> None:
