@@ -41,13 +41,13 @@ def test_json_is_for_programs(adapter: Path, tmp_path: Path, loracli: Call) -> N
     assert seconds > 0
     assert proof["relative_difference"] <= proof["tolerance"] < proof["effect"]
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "merged").iterdir()}
+    assert "only their shapes were checked" in told.pop("base_doubt")
     assert told == {
         "adapter": str(adapter),
         "method": "LORA",
         "base": json.loads((adapter / "adapter_config.json").read_text())[
             "base_model_name_or_path"
         ],
-        "base_doubt": "the adapter does not tell its base's weights: only their shapes were checked",
         "output": str(tmp_path / "merged"),
         "tensors": 21,
         "changed_tensors": 2,
