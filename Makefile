@@ -19,7 +19,7 @@ test: $(VENV)/.test $(VENV)/.demo
 matrix: $(VENV)/.test $(VENV)/.demo
 	$(PYTEST) -m "not gpu" tests/merge/test_matrix.py
 
-# The property tests on other examples than those of `make test`, and more of them.
+# The property tests on other examples than those of `make test`, and more where they set no number.
 fuzz: $(VENV)/.test $(VENV)/.demo
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -m "hypothesis and not gpu"
 

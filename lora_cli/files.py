@@ -20,6 +20,7 @@ FULL_BYTES = 2**20
 """A disk with less than this free is taken to be full where writing to it failed."""
 _TOKEN_LENGTH = 16
 """Hexadecimal digits at the end of a temporary name."""
+_SCRATCH = ".scratch"
 _OLD = ".old"
 """Ends the name of a folder that is being replaced; until the new one is there, it is whole."""
 
@@ -83,11 +84,14 @@ def new_folder(path: Path) -> Iterator[Path]:
 def scratch_folder(path: Path) -> Iterator[Path]:
     """Give a temporary sibling of `path` that is deleted at the end.
 
-    What processes that died left of theirs is deleted too.
+    What processes that died left of theirs is deleted too. Its name is none that `new_folder`
+    gives, which may write `path` meanwhile, and deletes what nobody holds: not every file system
+    has locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_unfinished(path)
-    temporary = _new_sibling(path)
+    scratch = path.with_name(path.name + _SCRATCH)
+    _remove_unfinished(scratch)
+    temporary = _new_sibling(scratch)
     temporary.mkdir()
     try:
         with locked(temporary):

@@ -23,7 +23,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # the same examples every time: who sees a failure can see it again; `make fuzz` draws others
 settings.register_profile("same", derandomize=True, deadline=None)
-settings.register_profile("fuzz", max_examples=1000, deadline=None)
+settings.register_profile("fuzz", derandomize=False, max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 REPOSITORY = Path(__file__).parent.parent
@@ -128,12 +128,12 @@ def bases_loaded_once() -> Iterator[None]:
     from lora_cli.model import build
     from lora_cli.model.base import LoadedBase, load_base
 
-    loaded: dict[tuple[Path, str], LoadedBase] = {}
+    loaded: dict[tuple[Path, str, str], LoadedBase] = {}
 
     def load(folder: Path, quantization: Any, how: Any, *, changed: Any = None) -> LoadedBase:
         if changed is not None:
             return load_base(folder, quantization, how, changed=changed)
-        key = (folder, quantization.method)
+        key = (folder, quantization.method, repr(how))
         if key not in loaded:
             loaded[key] = load_base(folder, quantization, how)
         return copy.deepcopy(loaded[key])

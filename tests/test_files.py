@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -224,8 +225,20 @@ def test_a_scratch_folder_goes_with_its_process_or_with_the_next_one(tmp_path: P
         assert scratch.is_dir()
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["merged"]
     scratch.mkdir()  # as a process leaves it that is killed
-    fill(tmp_path / "deep" / "merged", "next")
-    assert not scratch.exists()
+    with scratch_folder(tmp_path / "deep" / "merged"):
+        assert not scratch.exists()
+
+
+def test_a_scratch_folder_stays_where_there_are_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(_handle: int, _kind: int) -> None:
+        raise OSError(errno.EBADF, "no locks on folders here")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with scratch_folder(tmp_path / "merged") as scratch:
+        fill(tmp_path / "merged", "written meanwhile")
+        assert scratch.is_dir()
 
 
 def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:

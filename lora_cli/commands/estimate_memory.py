@@ -108,7 +108,12 @@ def _check_size(fit: str, others: Sequence[Path]) -> None:
     parted = [str(each) for each in others if not each.suffix and not each.exists()]
     if not parted:
         return
-    whole = " ".join([fit, *parted])
-    read_size(whole, "--fit")
+    try:
+        read_size(fit, "--fit")
+    except EstimateError:
+        whole = " ".join([fit, *parted])
+        read_size(whole, "--fit")
+    else:
+        return  # they are a recipe's name, and wrong as such
     hint = f"write it as one: --fit {whole.replace(' ', '')}"
     raise EstimateError(f"`{whole}` is {len(parted) + 1} words", f"--fit {fit}", hint)

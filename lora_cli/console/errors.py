@@ -35,8 +35,9 @@ def show_error(error: LoraCliError) -> None:
 def error_as_json(error: LoraCliError, exit_code: int) -> str:
     """Return an error for a program: its title, its exit code, and all its problems."""
     problems = [
-        {**asdict(problem.where), "message": problem.message, "hint": problem.hint}
-        for problem in error.problems
+        {**place, **problem}
+        for problem in map(asdict, error.problems)
+        for place in [problem.pop("where")]
     ]
     told = {"error": error.title, "exit_code": exit_code, "problems": problems}
     return json.dumps(told, indent=2)

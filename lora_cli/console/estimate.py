@@ -77,8 +77,11 @@ def _subject(asked: Asked, loaded: LoadedRecipe | None) -> Subject:
         return subject_of_recipe(loaded)
     typed = {f"{key}={value}": f"{OPTIONS[key]} {value}" for key, value in asked.settings.items()}
     # what follows from the default is the base's to answer for
-    options = {"adapter.variant=lora": f"--model {asked.settings.get('model')}", **typed}
-    default = () if "adapter.variant" in asked.settings else ("adapter.variant=lora",)
+    said = "adapter.variant" in asked.settings or any(
+        each.startswith(("adapter=", "adapter.variant=")) for each in asked.overrides
+    )
+    default = {} if said else {"adapter.variant=lora": f"--model {asked.settings.get('model')}"}
+    options = {**default, **typed}
     return subject_of_settings([*default, *typed, *asked.overrides], options)
 
 

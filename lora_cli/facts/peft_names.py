@@ -33,16 +33,18 @@ def names_refused(model: Any, leaves: Iterable[str]) -> frozenset[str]:
     They are Mamba's: its kernels read the weight of such a layer and would pass an adapter by. A
     peft without this check of its own says so when the adapter is put on, and not here.
     """
+    return frozenset(leaf for leaf in leaves if why_refused(model, leaf))
+
+
+def why_refused(model: Any, leaf: str) -> str:
+    """Return why peft's LoRA refuses a last name; nothing if it does not."""
     from peft import LoraConfig
     from peft.tuners import tuners_utils
 
     check = getattr(tuners_utils, "_check_lora_target_modules_mamba", None)
-    if check is None:
-        return frozenset()
-    config, refused = LoraConfig(), set()
-    for leaf in leaves:
-        try:
-            check(config, model, leaf)
-        except ValueError:
-            refused.add(leaf)
-    return frozenset(refused)
+    try:
+        if check is not None:
+            check(LoraConfig(), model, leaf)
+    except ValueError as error:
+        return str(error)
+    return ""

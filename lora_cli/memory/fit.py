@@ -81,7 +81,7 @@ class _Search:
         while beyond - fits > 1:
             found = self.estimate(settings(guess))
             if found is None:
-                beyond = guess
+                beyond, guess = guess, (fits + guess) // 2
                 continue
             known[guess] = found
             if found.verdict == "fits":
@@ -143,7 +143,8 @@ def _batch(search: _Search) -> Answer | None:
     if found is None:
         return None
     size = sizes[found.value - 1]
-    note = f"a step of {counted(size, 'row')}, not of {rows}" if size > rows else ""
+    held = "pack" if schedule.batching == "packed" else "row"
+    note = f"a step of {counted(size, held)}, not of {rows}" if size > rows else ""
     return replace(found, value=size, note=note)
 
 

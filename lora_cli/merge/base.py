@@ -63,8 +63,11 @@ def find_base(
         revision = None if elsewhere else config.revision
         source = find_model(name, revision=revision, base_dir=Path.cwd())
     except PlanError as error:
-        moved = "" if elsewhere else "; if it was moved, `loracli merge --base` says where it is"
-        problems = [replace(each, hint=each.hint + moved) for each in error.problems]
+        moved = "" if elsewhere else "if it was moved, `loracli merge --base` says where it is"
+        problems = [
+            replace(each, hint="; ".join(filter(None, (each.hint, moved))))
+            for each in error.problems
+        ]
         raise MergeError.from_problems(problems) from error
     if _is_another(origin, source) and not any_base:
         message = f"`{name}` is not the base that the adapter was trained on"

@@ -142,8 +142,8 @@ def _prove(prepared: Prepared, new: Path) -> Proof:
     hint = "nothing was written; please report it with the adapter's config, or use --no-verify"
     if proof.relative_difference <= proof.tolerance:
         message = (
-            "the merged checkpoint has nothing of the adapter: it changes logits by "
-            f"{proof.effect:.2g} of their spread, and rounding by {proof.relative_difference:.2g}"
+            "the merged checkpoint has nothing of the adapter: rounding takes away all that it "
+            f"changes, {proof.effect:.2g} of the logits' spread"
         )
         hint = "merge with --dtype float32, which keeps it"
     raise MergeError(message, str(prepared.adapter.path), hint)

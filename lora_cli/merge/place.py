@@ -36,6 +36,9 @@ def check_place(output: Path, mark: str, read: Iterable[Path], *, overwrite: boo
         raise MergeError("exists already", str(output), f"{HINT}, or replace it with --overwrite")
     if not (output / mark).is_file():
         raise MergeError(f"has no {mark}: it is not overwritten", str(output), HINT)
+    if folders := sorted(each.name for each in output.iterdir() if each.is_dir()):
+        message = f"holds `{folders[0]}`, which was put there since: it is not overwritten"
+        raise MergeError(message, str(output), HINT)
 
 
 def check_room(output: Path, size: int) -> None:

@@ -71,6 +71,9 @@ class Proof:
     """The share of places whose likeliest token is the same."""
     effect: float
     """The relative difference that the adapter makes to the base: what would be lost without it."""
+    kept: float
+    """How far the merged model goes from the base's answers towards those with the adapter:
+    ⟨merged − base, adapted − base⟩ / ‖adapted − base‖²; about 1, whatever rounding adds."""
 
     @property
     def holds(self) -> bool:
@@ -84,12 +87,12 @@ class Proof:
 
     @property
     def lost(self) -> float:
-        """Return how much of what the adapter changes the merged model does not have; 0 is none."""
-        return self.relative_difference / self.effect if self.effect else 0.0
+        """Return the share of what the adapter changes that the merged model does not have."""
+        return max(0.0, 1 - self.kept)
 
     @property
     def is_lost(self) -> bool:
-        """Return whether the merged model is as far from base and adapter as the base itself."""
+        """Return whether the merged model answers as the base does without the adapter."""
         return self.is_felt and self.lost > ALL_LOST
 
 
@@ -224,7 +227,7 @@ def compare(asked: Asked, ours: torch.Tensor, tolerance: float) -> Proof:
     if not spread:
         message = "base and adapter answer every text alike: that proves nothing"
         raise MergeError(message, hint=_COMPARE_YOURSELF)
-    difference = ours - theirs
+    difference, change = ours - theirs, theirs - asked.plain
     sure = theirs.log_softmax(-1)
     divergence = (sure.exp() * (sure - ours.log_softmax(-1))).sum(-1).mean()
     return Proof(
@@ -236,7 +239,10 @@ def compare(asked: Asked, ours: torch.Tensor, tolerance: float) -> Proof:
         tolerance=tolerance,
         divergence=max(0.0, float(divergence)),
         agreement=float((ours.argmax(-1) == theirs.argmax(-1)).float().mean()),
-        effect=(float((asked.plain - theirs).square().mean()) / spread) ** 0.5,
+        effect=(float(change.square().mean()) / spread) ** 0.5,
+        kept=float((ours - asked.plain).mul(change).sum() / change.square().sum())
+        if change.any()
+        else 1.0,
     )
 
 

@@ -21,6 +21,7 @@ from lora_cli.facts.nearby import with_name_from_here
 from lora_cli.facts.remote import RemoteFiles, remote_files
 from lora_cli.facts.unzipped import SUFFIX, unzipped
 from lora_cli.plan.folders import (
+    SPLITS,
     FolderProblemError,
     NoSuchSplitError,
     check_one_kind,
@@ -103,7 +104,7 @@ def _find(name: RowsName, base_dir: Path) -> tuple[Path, ...]:
 
 def _local(name: RowsName, path: Path) -> tuple[Path, ...]:
     if path.suffix.lower() == SUFFIX and path.is_file():
-        return _in_archive(name, unzipped(path, is_data))
+        return _in_archive(name, unzipped(path, is_data, SPLITS))
     if path.is_dir():
         names = [str(each.relative_to(path)) for each in _files_in(path)]
         return tuple(path / each for each in files_of_split(names, name.split, key=name.split_key))

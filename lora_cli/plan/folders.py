@@ -15,6 +15,8 @@ from lora_cli.words import counted
 NO_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 """What `datasets` writes beside the rows."""
 KEPT_APART = {"test", "dev", "val", "valid", "validation", "eval", "evaluation"}
+SPLITS = frozenset(("train", *KEPT_APART))
+"""Names of folders that say what their files are for."""
 _SHARD = re.compile(
     r"(?P<split>.+?)(?:[-_.]?(?P<number>\d+))?(?:-of-(?P<count>\d+))?(?:-[0-9a-f]{16})?"
 )

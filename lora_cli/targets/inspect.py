@@ -112,7 +112,8 @@ def inspect_targets(
     model, base, tasks = _built(loaded, task_is_open=task_is_open)
     if problems := unmatched(written, base):
         raise InspectError.from_problems(problems)
-    nothing_there = task_is_open and not written and not base.linears
+    named = any(source.wrote(("adapter", key)) for key in ("target_modules", "target_parameters"))
+    nothing_there = task_is_open and not written and not named and not base.linears
     choice = (
         settle(recipe.adapter, Matched((), ()), base)
         if nothing_there

@@ -12,6 +12,7 @@ from typing import Any
 from lora_cli.adapters.lora import Lora
 from lora_cli.facts.base_model import BaseModelFacts
 from lora_cli.facts.linear_layers import LinearFacts
+from lora_cli.facts.peft_names import why_refused
 from lora_cli.recipe.source import Source
 from lora_cli.targets.cost import choose
 from lora_cli.targets.groups import ORDER, Group
@@ -131,7 +132,6 @@ def _taken(model: Any, wanted: str | None, task: str) -> tuple[frozenset[str], d
     """
     from peft import LoraConfig
     from peft.tuners.tuners_utils import (
-        _check_lora_target_modules_mamba,
         _maybe_include_all_linear_layers,
         check_target_module_exists,
     )
@@ -151,8 +151,9 @@ def _taken(model: Any, wanted: str | None, task: str) -> tuple[frozenset[str], d
         found = [name for name in modules if check_target_module_exists(config, name)]
     else:
         found = _ending_in(config.target_modules, modules)
-    for name in found:
-        _check_lora_target_modules_mamba(config, model, name.rpartition(".")[2])
+    for leaf in dict.fromkeys(name.rpartition(".")[2] for name in found):
+        if why := why_refused(model, leaf):
+            raise ValueError(why)
     tensors = [name for name, _ in model.named_parameters()]
     found += _ending_in(config.target_parameters or (), tensors)
     if not found:

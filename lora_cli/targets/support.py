@@ -70,10 +70,11 @@ def as_variant(variant: type[Any], spec: AdapterSpec) -> AdapterSpec:
 def refusals(choice: Choice, base: BaseModelFacts, quantization: QuantizationSpec) -> Iterator[str]:
     """Yield why the plan would refuse the choice on this base; nothing if it would not."""
     spec, modules = choice.spec, choice.matched.modules
-    if isinstance(spec, TargetedSpec) and not choice.taken:
-        yield f"{base.architecture} has no linear layer to adapt"
     if base.quantized_by and base.held is None:
         yield f"the model's files hold weights that {base.quantized_by} has quantized"
+    if isinstance(spec, TargetedSpec) and not choice.taken:
+        yield f"{base.architecture} has no linear layer to adapt"
+        return  # nothing else can be asked of nothing
     conv1d = any(each.conv1d and quantization.keeps(each.name) for each in modules)
     yield from filter(None, [spec.capability.refusal(quantization.method, conv1d=conv1d)])
     ends = {base.embedding.name, base.output_head.name if base.output_head else ""}

@@ -74,6 +74,7 @@ def test_a_program_reads_every_problem() -> None:
         "key": "sede",
         "message": "unknown key `sede`",
         "hint": "did you mean `seed`?",
+        "count": 1,
     }
 
 

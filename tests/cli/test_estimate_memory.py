@@ -63,6 +63,10 @@ def test_options_stand_for_a_recipe(typed: Typed) -> None:
     assert (asked.fit, asked.levers) == ("24GB", None)
 
 
+def test_a_name_without_a_suffix_is_a_recipe_where_the_size_is_one(typed: Typed) -> None:
+    assert typed[1]("Qwen/Qwen3-8B", "--fit", "24GB") == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

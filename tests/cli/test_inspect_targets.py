@@ -260,6 +260,11 @@ def test_a_model_with_nothing_to_adapt_is_shown_all_the_same(inspect: Call, tmp_
     assert "to paste" not in output
     assert inspect(folder, "--targets", "all-linear")[0] == 2
     assert json.loads(inspect(folder, "--json")[1])["adapter"]["trainable_parameters"] == 0
+    for variant in ("fourierft", "miss"):
+        assert inspect(folder, "--variant", variant)[0] == 0
+    assert inspect(folder, "--set", "adapter.target_modules=[q_porj]")[0] == 2
+    code, output, _ = inspect(folder, "--set", "adapter.target_modules=[embed_tokens]")
+    assert (code, "no linear layer to adapt" in output) == (0, False)
 
 
 def test_what_the_plan_would_refuse_is_said_beside_yaml_too(inspect: Call, llama: Path) -> None:

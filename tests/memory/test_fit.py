@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from lora_cli.memory.estimate import estimate
-from lora_cli.memory.fit import LENGTH_STEP, fit
+from lora_cli.memory.fit import LENGTH_STEP, _Search, fit
+from lora_cli.memory.interval import Interval
 from lora_cli.memory.subject import Subject
 from lora_cli.plan.run_plan import RunPlan
 
@@ -78,6 +81,20 @@ def test_a_step_stays_as_large_as_it_was_or_says_that_it_grows(
         assert (rows, found.note) == (12, "")
     else:
         assert found.note == f"a step of {rows} rows, not of 12"
+
+
+@pytest.mark.parametrize("allowed", range(1, 18))
+def test_what_no_plan_could_have_is_beyond(allowed: int) -> None:
+    """As a length beyond the context is: refused, and asked for once."""
+
+    def needs(value: int, capacity: int) -> Any:
+        verdict = "fits" if value <= capacity else "does not fit"
+        return SimpleNamespace(verdict=verdict, needed=Interval(value, value))
+
+    for fitting in range(18):
+        known = {(str(n),): needs(n, fitting) if n <= allowed else None for n in range(1, 18)}
+        found = _Search(cast("Any", None), fitting, known).largest(17, lambda value: (str(value),))
+        assert (found.value if found else 0) == min(allowed, fitting)
 
 
 def test_few_guesses_are_enough(bare: Bare, simulated: list[RunPlan]) -> None:

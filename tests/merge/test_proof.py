@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from lora_cli.console.merge import show_merge
 from lora_cli.errors import MergeError
+from lora_cli.merge import proof as proof_module
 from lora_cli.merge import remade, writing
 from lora_cli.merge.adapter_folder import read_adapter
 from lora_cli.merge.prepare import MergeOptions, prepare_merge
@@ -106,6 +107,16 @@ def test_a_wrong_checkpoint_is_refused_and_leaves_nothing(
 
 
 @pytest.fixture
+def rounded_base(tmp_path: Path, tiny_model: TinyModel) -> Path:
+    """Return the base with its weights in bfloat16."""
+    base = Path(shutil.copytree(tiny_model("llama"), tmp_path / "base"))
+    weights = load_file(base / "model.safetensors")
+    rounded = {name: weight.bfloat16() for name, weight in weights.items()}
+    save_file(rounded, base / "model.safetensors", metadata={"format": "pt"})
+    return base
+
+
+@pytest.fixture
 def weak(tmp_path: Path, adapter: Path) -> Callable[[float], Path]:
     """Return the adapter with all its B at a share of what they are."""
 
@@ -122,28 +133,52 @@ def weak(tmp_path: Path, adapter: Path) -> Callable[[float], Path]:
 
 
 def test_an_adapter_that_rounding_takes_away_is_not_merged(
+    weak: Callable[[float], Path],
+    rounded_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Far within what rounding to bfloat16 explains, and yet little of the adapter is left."""
+    monkeypatch.setattr(proof_module, "ALL_LOST", 0.7)
+    adapter, base = weak(3e-5), str(rounded_base)
+    with pytest.raises(MergeError, match=r"has nothing of the adapter: .*--dtype float32"):
+        merge_into(tmp_path / "merged", adapter, verify=True, base=base)
+    assert not (tmp_path / "merged").exists()
+    proof = merge_into(tmp_path / "merged", adapter, verify=True, base=base, dtype="float32").proof
+    assert proof is not None
+    assert proof.kept == pytest.approx(1, abs=1e-3)
+
+
+def test_answers_of_the_base_alone_are_no_proof() -> None:
+    base = torch.randn(50, 7)
+    adapted = base + 1e-3 * torch.randn(50, 7)
+    proof = compare(asked(adapted, base), base, 3e-2)
+    assert (proof.kept, proof.lost, proof.is_lost, proof.holds) == (0.0, 1.0, True, False)
+    assert compare(asked(adapted, base), adapted, 3e-2).kept == pytest.approx(1)
+
+
+def test_rounding_of_the_base_itself_is_no_loss_of_the_adapter(
     weak: Callable[[float], Path], tmp_path: Path
 ) -> None:
-    """Far within what rounding to bfloat16 explains, and yet nothing of the adapter is left."""
-    with pytest.raises(MergeError, match=r"has nothing of the adapter: .*--dtype float32"):
-        merge_into(tmp_path / "merged", adapter := weak(1e-4), verify=True, dtype="bfloat16")
-    assert not (tmp_path / "merged").exists()
-    assert merge_into(tmp_path / "merged", adapter, verify=True).proof is not None
+    proof = merge_into(tmp_path / "merged", weak(1e-4), verify=True, dtype="bfloat16").proof
+    assert proof is not None
+    assert proof.relative_difference > proof.effect
+    assert proof.kept > 0.5
 
 
 @pytest.mark.parametrize(
-    ("share", "dtype", "said"),
-    [(0.0, None, "next to nothing"), (1e-3, "bfloat16", "% of what the adapter changes")],
+    ("share", "said"),
+    [(0.0, "next to nothing"), (3e-5, "% of what the adapter changes")],
 )
 def test_what_a_weak_adapter_loses_is_told(
     weak: Callable[[float], Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    rounded_base: Path,
     share: float,
-    dtype: str | None,
     said: str,
 ) -> None:
-    result = merge_into(tmp_path / "merged", weak(share), verify=True, dtype=dtype)
+    result = merge_into(tmp_path / "merged", weak(share), verify=True, base=str(rounded_base))
     show_merge(result, Console())
     assert said in capsys.readouterr().out
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZIP_LZMA, ZipFile
 
 import fsspec
 import pytest
@@ -288,6 +288,34 @@ def test_an_archive_is_the_file_or_the_folder_in_it(
     files = find_rows(RowsName("rows.zip", split), tmp_path, HERE)
     assert [file.read_text() for file in files] == [f"{name}\n" for name in found]
     assert [str(file).partition("/rows.zip/")[2] for file in files] == found
+
+
+def test_an_archive_of_one_split_is_of_that_split(tmp_path: Path) -> None:
+    zipped(tmp_path / "rows.zip", "test/a.jsonl", "test/b.jsonl")
+    assert len(find_rows(RowsName("rows.zip", "test"), tmp_path, HERE)) == 2
+    with pytest.raises(PlanError, match="train"):
+        find_rows(RowsName("rows.zip"), tmp_path, HERE)
+
+
+def test_names_are_those_that_are_unpacked(tmp_path: Path) -> None:
+    """Old programs of Windows write backslashes, and others a place to begin with."""
+    zipped(tmp_path / "rows.zip", r"data\train.jsonl", r"data\test.jsonl")
+    (file,) = find_rows(RowsName("rows.zip"), tmp_path, HERE)
+    assert file.name == "train.jsonl"
+    zipped(tmp_path / "twice.zip", "a.jsonl", "./a.jsonl", "/a.jsonl")
+    with pytest.raises(PlanError, match=r"holds two files called `a\.jsonl`"):
+        find_rows(RowsName("twice.zip"), tmp_path, HERE)
+
+
+def test_a_member_that_is_damaged_is_an_error(tmp_path: Path) -> None:
+    archive = tmp_path / "rows.zip"
+    with ZipFile(archive, "w", ZIP_LZMA) as opened:
+        opened.writestr("a.jsonl", '{"text": "one"}\n' * 200)
+    content = bytearray(archive.read_bytes())
+    content[50:60] = bytes(10)
+    archive.write_bytes(content)
+    with pytest.raises(PlanError, match="cannot be unpacked"):
+        find_rows(RowsName("rows.zip"), tmp_path, HERE)
 
 
 def test_a_remote_archive_is_fetched_and_unpacked(tmp_path: Path, store: Any) -> None:

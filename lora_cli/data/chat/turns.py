@@ -10,8 +10,6 @@ from typing import Any
 
 from lora_cli.formats import Conversation, Message, RowProblemError
 
-THOUGHTS = re.compile(r"\A\s*<think>(.*?)</think>\s*", re.DOTALL)
-"""Thoughts as they stand in an answer's own text."""
 OPENED_THOUGHT = re.compile(r"<think>\s*\Z")
 """The end of a prompt that makes the model think first."""
 OTHER_TEMPLATE = "name another with `model.chat_template`"
@@ -36,7 +34,9 @@ def without_reasoning(conversation: Conversation) -> Conversation:
     messages = list(conversation.messages)
     for index, turn in enumerate(messages):
         if turn.role == "assistant":
-            spoken = THOUGHTS.sub("", turn.content)
+            spoken = turn.content
+            if "</think>" in spoken:
+                spoken = thought_and_spoken(turn)[1].lstrip()
             if not spoken.strip() and not turn.tool_calls:
                 message = f"turn {index + 1}: without its reasoning the answer is empty"
                 raise RowProblemError(f"{message}; write it, or set `training.reasoning: keep`")
