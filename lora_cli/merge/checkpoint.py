@@ -82,7 +82,7 @@ class StoredTensor:
         held = self._room(self.shape)
         with self.file.open("rb", buffering=0) as file:
             file.seek(self.start)
-            self._fill(held, file)
+            self._fill(bytes_in(held), file)
         return held
 
     def blocks(self, rows: int) -> Iterator[tuple[int, torch.Tensor]]:
@@ -95,12 +95,15 @@ class StoredTensor:
         """
         outputs = self.shape[0]
         held = self._room((min(rows, outputs), *self.shape[1:]))
+        view = bytes_in(held)
         with self.file.open("rb", buffering=0) as file:
             file.seek(self.start)
             for first in range(0, outputs, rows):
-                block = held[: outputs - first]
-                self._fill(block, file)
-                yield first, block
+                if first + rows > outputs:  # the last rows
+                    held = held[: outputs - first]
+                    view = bytes_in(held)
+                self._fill(view, file)
+                yield first, held
 
     def _room(self, shape: Sequence[int]) -> torch.Tensor:
         import torch
@@ -110,8 +113,7 @@ class StoredTensor:
             raise MergeError(message, str(self.file))
         return torch.empty(tuple(shape), dtype=getattr(torch, TORCH_NAMES[self.dtype]))
 
-    def _fill(self, held: torch.Tensor, file: RawIOBase) -> None:
-        view = bytes_in(held)
+    def _fill(self, view: memoryview, file: RawIOBase) -> None:
         while view:
             count = file.readinto(view)
             if not count:

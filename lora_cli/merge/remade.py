@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lora_cli.merge.adapted import AdaptedModule
 
-ROWS_HOLD = 1 << 19
+ROWS_HOLD = 1 << 18
 """Numbers of a weight that are in work at once: fewer cost more calls than the cache saves.
 
 Memory that is taken anew for each would cost more than the products: it is taken once a tensor.
@@ -86,12 +86,14 @@ class Folded:
         exact = torch.empty(step, inputs, dtype=finer_than(own_dtype(self.weight)))
         rounded = torch.empty(step, inputs, dtype=self.dtype)
         for first, weight in self.weight.blocks(step):
-            count = len(weight)
-            torch.mm(lora_b[first : first + count], lora_a, out=delta[:count])
-            exact[:count].copy_(weight).add_(delta[:count].mul_(self.update.scaling))
-            rounded[:count].copy_(exact[:count])
-            check_finite(rounded[:count], self.weight.name, [self.weight])
-            yield Rows(self.weight.name, first, rounded[:count])
+            count = weight.shape[0]
+            if count < step:  # the last rows
+                delta, exact, rounded = delta[:count], exact[:count], rounded[:count]
+            torch.mm(lora_b[first : first + count], lora_a, out=delta)
+            exact.copy_(weight).add_(delta.mul_(self.update.scaling))
+            rounded.copy_(exact)
+            check_finite(rounded, self.weight.name, [self.weight])
+            yield Rows(self.weight.name, first, rounded)
 
 
 @dataclass(frozen=True, slots=True)

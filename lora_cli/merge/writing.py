@@ -283,11 +283,13 @@ class _Made:
     places: Mapping[str, _Place]
 
     def run(self, report: Callable[[int], None]) -> None:
+        last, content = None, memoryview(b"")
         for name, first, values in self.rewrite.rows():
             handle, start = self.places[name]
-            content = bytes_in(values.detach().contiguous())
+            if values is not last or not values.is_contiguous():  # else the same memory, new values
+                last, content = values, bytes_in(values.detach().contiguous())
             size = len(content)
-            row = size // max(1, len(values)) if values.ndim else size
+            row = size // max(1, values.shape[0]) if values.ndim else size
             _write_all(handle, content, start + first * row)
             report(size)
 
