@@ -18,7 +18,7 @@ CARD_LINES = 16
 WHOSE = {
     "folder": "the folder's own",
     "run": "the run's own",
-    "made": "made now: the folder has none",
+    "made": "made now: the folder has none of its own",
 }
 
 

@@ -138,6 +138,7 @@ def _origin(plan: RunPlan, own_base: Path | None) -> dict[str, Any]:
         **base,
         "dtype": plan.model.dtype,
         "quantization": plan.quantization.model_dump(),
+        "heads": plan.model.heads,
         "task": plan.task.model_dump(),
         "plan_digest": plan.digest,
         "versions": versions(),

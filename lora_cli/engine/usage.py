@@ -4,20 +4,7 @@ from __future__ import annotations
 
 from lora_cli.plan.run_plan import RunPlan
 from lora_cli.quantization.bitsandbytes import Quantized
-
-_REPACKED = """
-
-On a CPU with AVX512-BF16, bitsandbytes repacks 4-bit weights in `eval()` for a kernel that rounds
-otherwise, and the model is not quite the one that was trained. To keep them as they were, before
-the first use:
-
-```python
-from bitsandbytes.nn import Linear4bit
-
-for module in model.modules():
-    if isinstance(module, Linear4bit):
-        module.support_avx512bf16_for_cpu = False
-```"""
+from lora_cli.quantization.in_python import caution, quantization_argument
 
 
 def usage(plan: RunPlan, *, own_base: bool) -> str:
@@ -88,40 +75,13 @@ def _tokenizer(plan: RunPlan) -> str:
 def _options(plan: RunPlan) -> tuple[list[str], str]:
     """Return the arguments that hold the base as it was held, and what they are imported from."""
     options = [f'dtype="{plan.model.dtype}"', f'attn_implementation="{plan.model.attention}"']
-    held = plan.quantization
-    if held.method in ("nf4", "fp4"):
-        options.append(
-            f"quantization_config=BitsAndBytesConfig(load_in_4bit=True, "
-            f'bnb_4bit_quant_type="{held.method}", '
-            f"bnb_4bit_use_double_quant={held.double_quantization}, "
-            f'bnb_4bit_compute_dtype="{held.compute_dtype}"{_kept(plan)})'
-        )
-    elif held.method == "int8":
-        options.append(f"quantization_config=BitsAndBytesConfig(load_in_8bit=True{_kept(plan)})")
-    quantized = held.method != "none"
-    return options, "AutoTokenizer, BitsAndBytesConfig" if quantized else "AutoTokenizer"
+    if isinstance(plan.quantization, Quantized):
+        options.append(quantization_argument(plan.quantization, plan.model.heads))
+        return options, "AutoTokenizer, BitsAndBytesConfig"
+    return options, "AutoTokenizer"
 
 
 def _caution(plan: RunPlan) -> str:
     """Return what plain peft does otherwise with this adapter, if there is anything."""
-    if plan.quantization.method in ("nf4", "fp4"):
-        return _REPACKED
-    if (plan.adapter.spec.variant, plan.quantization.method) != ("dora", "int8"):
-        return ""
-    return """
-
-On a CPU, peft 0.21 loses an int8 weight's scales in DoRA's first product and fails at the second:
-`loracli export` makes a plain LoRA of this adapter, with `--rank` or `--error`."""
-
-
-def _kept(plan: RunPlan) -> str:
-    """Return the argument that leaves modules in full precision.
-
-    transformers leaves out a language model's head by itself, and nothing else.
-    """
-    held = plan.quantization
-    if not isinstance(held, Quantized):
-        return ""
-    if not held.full_precision_modules and not plan.task.has_new_head:
-        return ""
-    return f", llm_int8_skip_modules={held.skipped(plan.model.heads)!r}"
+    said = caution(plan.quantization.method, dora=plan.adapter.spec.variant == "dora")
+    return f"\n\n{said}" if said else ""

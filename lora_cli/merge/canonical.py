@@ -67,6 +67,7 @@ def write_canonical(
     save_file(tensors, folder / TENSORS, metadata={"format": "pt"})
     LoraConfig(
         task_type=config.task,
+        auto_mapping=config.settings.get("auto_mapping"),
         r=rank,
         lora_alpha=rank,
         target_modules=_targets(config, pairs),

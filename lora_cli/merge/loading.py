@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from lora_cli.merge.adapter_config import read_any_config
 from lora_cli.merge.adapter_folder import AdapterFolder
@@ -12,10 +11,16 @@ from lora_cli.merge.base import read_origin
 from lora_cli.merge.merged_model import auto_class_for, auto_class_of
 from lora_cli.merge.named_base import NamedBase
 from lora_cli.merge.output import CONFIG_FILE
+from lora_cli.quantization.in_python import caution, quantization_argument, recorded
+from lora_cli.tasks.causal_lm import CausalLm
 
 GGUF_ADAPTER = "adapter.gguf"
 """What `loracli export --to gguf` calls an adapter."""
 _PLACE = "folder/of/the/base"
+_HEAD = (
+    "The labels stand in `config.json`. The head is new, and the adapter brings it: transformers "
+    "says that it is missing in the base."
+)
 
 
 def model_loading(folder: Path, repository: str, architectures: Iterable[str]) -> str:
@@ -24,7 +29,7 @@ def model_loading(folder: Path, repository: str, architectures: Iterable[str]) -
     return _python(
         [f"from transformers import {_imported(folder, auto_class)}"],
         [f'model = {auto_class}.from_pretrained("{repository}", dtype="auto")'],
-        _tokenizer(folder, repository),
+        _tokenizer(folder, repository, auto_class),
     )
 
 
@@ -33,12 +38,12 @@ def adapter_loading(folder: Path, repository: str, base: NamedBase) -> str:
 
     Raises:
         MergeError: its settings cannot be read, or are for a task that is not known.
+        ValueError: how its base was held is nothing that is known.
     """
-    origin = read_origin(folder)
-    adapter = AdapterFolder(folder, read_any_config(folder), origin, {})
+    adapter = AdapterFolder(folder, read_any_config(folder), read_origin(folder), {})
     auto_class = auto_class_of(adapter)
-    options, names = _options(folder, repository, adapter)
-    arguments = [f'"{base.hub_id or _PLACE}"', 'dtype="auto"', *options]
+    options, names = _options(repository, adapter, base)
+    arguments = [f'"{base.hub_id or _PLACE}"', *options]
     listing = "".join(f"    {each},\n" for each in arguments)
     code = _python(
         [
@@ -49,35 +54,36 @@ def adapter_loading(folder: Path, repository: str, base: NamedBase) -> str:
             f"base = {auto_class}.from_pretrained(\n{listing})",
             f'model = PeftModel.from_pretrained(base, "{repository}")',
         ],
-        _tokenizer(folder, repository),
+        _tokenizer(folder, repository, auto_class),
     )
-    return code if base.hub_id else f"{base.whereabouts}\n\n{code}"
+    said = caution(adapter.quantization, dora=adapter.method == "DORA")
+    head = _HEAD if _has_labels(adapter) else ""
+    where = "" if base.hub_id else base.whereabouts
+    return "\n\n".join(filter(None, [where, code, head, said]))
 
 
-def _options(folder: Path, repository: str, adapter: AdapterFolder) -> tuple[list[str], list[str]]:
-    """Return the arguments beside name and type, and what of transformers they need."""
-    options, names = [], []
-    if (folder / CONFIG_FILE).is_file():  # the labels, and with them the size of the head
+def _options(
+    repository: str, adapter: AdapterFolder, base: NamedBase
+) -> tuple[list[str], list[str]]:
+    """Return the arguments beside the base's name, and what of transformers they need."""
+    origin, revision = adapter.origin, adapter.config.revision
+    options = [f'revision="{revision}"'] if base.hub_id and revision else []
+    options.append(f'dtype="{origin.get("dtype") or "auto"}"')
+    names = []
+    if _has_labels(adapter):
         options.append(f'config=AutoConfig.from_pretrained("{repository}")')
         names.append("AutoConfig")
-    held = _held(adapter.origin.get("quantization") or {})
-    if held:
-        options.append(f"quantization_config=BitsAndBytesConfig({held})")
+    held = recorded(origin.get("quantization"))
+    if held and not base.made_from:  # a base of the run's own says itself how it is held
+        heads = origin.get("heads") or adapter.config.settings.get("modules_to_save") or ()
+        options.append(quantization_argument(held, heads))
         names.append("BitsAndBytesConfig")
     return options, names
 
 
-def _held(quantization: dict[str, Any]) -> str:
-    method = quantization.get("method")
-    if method == "int8":
-        return "load_in_8bit=True"
-    if method not in ("nf4", "fp4"):
-        return ""
-    doubly, compute = quantization.get("double_quantization"), quantization.get("compute_dtype")
-    return (
-        f'load_in_4bit=True, bnb_4bit_quant_type="{method}", '
-        f'bnb_4bit_use_double_quant={bool(doubly)}, bnb_4bit_compute_dtype="{compute}"'
-    )
+def _has_labels(adapter: AdapterFolder) -> bool:
+    """Return whether its labels, and with them the size of the head, stand beside an adapter."""
+    return (adapter.path / CONFIG_FILE).is_file()
 
 
 def gguf_loading(folder: Path, repository: str, base: NamedBase) -> str:
@@ -99,10 +105,11 @@ def _modelfile(folder: Path, condition: str) -> str:
     return f"\n\n`Modelfile` is for `ollama create`, beside the file{condition}."
 
 
-def _tokenizer(folder: Path, repository: str) -> list[str]:
+def _tokenizer(folder: Path, repository: str, auto_class: str) -> list[str]:
     if not _has_tokenizer(folder):
         return []
-    return [f'tokenizer = AutoTokenizer.from_pretrained("{repository}")']
+    side = ', padding_side="left"' if auto_class == CausalLm.auto_class else ""
+    return [f'tokenizer = AutoTokenizer.from_pretrained("{repository}"{side})']
 
 
 def _imported(folder: Path, *names: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,10 +21,18 @@ from lora_cli.merge.output import CONFIG_FILE
 from lora_cli.plan.run_folder import PLAN
 
 CARD = "README.md"
+ADAPTER = "adapter"
+"""The folder in a run directory that its card is of."""
 _USE = re.compile(r"^## Use\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-_BASE_LINE = re.compile(r"\A(---\n(?:.*\n)*?)base_model:.*\n", re.MULTILINE)
-_EMPTY_FORM = ("# Model Card for Model ID\n", "<!-- Provide a quick summary of what the model is")
-"""What peft writes beside an adapter: a form that nobody has filled in."""
+_BASE_LINE = re.compile(r"\A(---\n(?:(?!---\n).*\n)*?)base_model:.*\n")
+_EMPTY_FORM = (
+    "# Model Card for Model ID\n\n<!-- Provide a quick summary of what the model is",
+    "-->\n\n\n\n## Model Details\n",
+    "-->\n\n\n\n- **Developed by:** [More Information Needed]\n",
+    "- **License:** [More Information Needed]\n",
+    "Use the code below to get started with the model.\n\n[More Information Needed]\n",
+)
+"""Of the form that peft writes beside an adapter: places that people fill in, still empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,8 @@ def card_for(folder: Path, repository: str) -> Card:
     base = base_of(folder)
     contents = _contents(folder, repository, base)
     if of_run := _card_of_run(folder):
-        return Card(_for_others(of_run, contents.use, base), "run")
+        elsewhere = _without_paths(of_run, [base.name * base.is_path, _path_in_recipe(folder)])
+        return Card(_for_others(elsewhere, contents.use, base), "run")
     return Card(_made(contents, repository, base), "made")
 
 
@@ -71,16 +81,29 @@ def _text(file: Path) -> str:
 
 def _card_of_run(folder: Path) -> str:
     """Return what training wrote of the run whose adapter a folder is, if it is one."""
-    is_of_run = (folder / ADAPTER_CONFIG).is_file() and (folder.resolve().parent / PLAN).is_file()
-    return _text(folder.resolve().parent / CARD) if is_of_run else ""
+    place = folder.resolve()
+    is_of_run = place.name == ADAPTER and (place.parent / PLAN).is_file()
+    return _text(place.parent / CARD) if is_of_run else ""
+
+
+def _path_in_recipe(folder: Path) -> str:
+    """Return what a run's recipe, and with it the card, calls a base on this machine; else ""."""
+    model = read_json(folder.resolve().parent / PLAN).get("model", {})
+    name = str(model.get("name", ""))
+    return "" if model.get("kind") == "hub" or NamedBase(name).in_package else name
+
+
+def _without_paths(card: str, paths: Iterable[str]) -> str:
+    """Return a card that names the last part of each path alone."""
+    for path in filter(lambda each: Path(each).name, paths):
+        card = card.replace(path, Path(path).name)
+    return card
 
 
 def _for_others(card: str, use: str, base: NamedBase) -> str:
     """Return a run's card as it holds outside of the run's folder, and of this machine."""
     if not base.hub_id:  # hubs refuse a card with a base that is none of theirs
         card = _BASE_LINE.sub(r"\1", card)
-    if base.is_path:
-        card = card.replace(base.name, base.told)
     return _USE.sub(lambda _: f"## Use\n\n{use}\n\n", card).rstrip("\n") + "\n"
 
 

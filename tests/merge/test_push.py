@@ -71,7 +71,10 @@ def test_without_yes_it_is_shown_and_nothing_is_sent(
     assert f"to send   3 files, 1.9 kB, of {run}/adapter\n" in output
     assert "to        me/tuned, branch main (public if it is made now)\n" in output
     assert "  adapter_model.safetensors  1.5 kB\n" in output
-    assert "model card (made now: the folder has none)\n  ---\n  library_name: peft\n" in output
+    assert (
+        "model card (made now: the folder has none of its own)\n  ---\n  library_name: peft\n"
+        in output
+    )
     assert "  … " in output
     assert "nothing was sent: --yes sends it" in output
     assert ".hidden" not in output
@@ -167,13 +170,22 @@ def test_an_adapter_s_modelfile_is_sent_without_the_place_of_its_base(
 
 
 def test_peft_s_empty_form_is_no_card(run: Path, hub: type[FakeApi], loracli: Call) -> None:
-    form = (
-        "# Model Card for Model ID\n\n<!-- Provide a quick summary of what the model is/does. -->\n"
-    )
+    form = huggingface_hub.ModelCard.from_template(huggingface_hub.ModelCardData()).content
     (run / "adapter" / "README.md").write_text(form)
     _, output, _ = loracli("push", run, "me/tuned")
     assert "note      the folder's README.md is peft's empty form: it is not sent\n" in output
-    assert "model card (made now" in output
+    assert "model card (made now: the folder has none of its own)" in output
+
+
+def test_a_base_of_the_run_s_own_is_told(run: Path, hub: type[FakeApi], loracli: Call) -> None:
+    origin = {"base": str(run / "base"), "base_made_from": {"base": "owner/model"}}
+    (run / "adapter" / "loracli.json").write_text(json.dumps(origin))
+    _, output, _ = loracli("push", run, "me/tuned", "--yes")
+    said = "the run's own base is not sent, and on any other, owner/model too, the adapter is"
+    assert f"note      {said} another model: `loracli merge`" in output
+    card = hub.calls[1][1][1]["README.md"].decode()
+    assert "On any other base, `owner/model` too, the adapter is another model." in card
+    assert str(run) not in card
 
 
 def _refused(status: int) -> Callable[[], Exception]:

@@ -52,6 +52,29 @@ def test_a_change_of_small_rank_is_found_whole() -> None:
     assert nearest_pair(delta.clone(), Limit(rank=4)).error > 0.1
 
 
+@pytest.mark.parametrize("limit", [Limit(rank=9), Limit(rank=9, error=1e-9)])
+def test_no_rank_is_spent_on_rounding_or_noise(limit: Limit) -> None:
+    torch.manual_seed(0)
+    delta = torch.randn(150, 5) @ torch.randn(5, 90)
+    assert nearest_pair(delta.clone(), Limit(rank=9)).rank == 5
+    noise = 1e-4 * torch.randn(150, 90)
+    assert nearest_pair(delta + noise, limit).rank == 9
+    found = nearest_pair(delta + noise, limit, 1.01 * float(noise.norm()))
+    assert (found.rank, found.error) == (5, 0.0)
+    assert real_error(found, delta) <= 1e-4
+
+
+def test_what_the_sketch_leaves_out_is_no_noise_for_its_own_part() -> None:
+    """A flat change of many values, of which a sketch sees few: together they are above it."""
+    delta = matrix(120, 200, 0.0)
+    for share, rank in ((0.5, 8), (1.01, 0)):
+        noise = share * float(delta.norm())
+        fit, best = nearest_pair(delta.clone(), Limit(8), noise), fit_weight(delta, Limit(8), noise)
+        assert fit.rank == best.rank == rank
+    whole = nearest_pair(delta.clone(), Limit(8), 0.5 * float(delta.norm()))
+    assert whole.error == pytest.approx(real_error(whole, delta), rel=1e-5)
+
+
 @pytest.mark.parametrize("error", [0.9, 0.5, 0.3])
 def test_an_error_within_the_rank_takes_no_more_than_it_needs(error: float) -> None:
     delta = matrix(120, 200, 1.0)

@@ -120,6 +120,27 @@ def _misfits(held: Tensors) -> Iterator[Problem]:
             yield Problem(where, f"`{name}` is {shape}, in the base {expected}", hint)
 
 
+def check_whole(held: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise unless the tuned model's files hold all of what an adapter holds as it is.
+
+    Raises:
+        ExtractError: with a problem for each parameter that is missing or of another shape.
+    """
+    hint = "save the tuned model with the head that its config names"
+    problems = []
+    for name, expected in shapes.items():
+        stored = held.whole_names.get(name)
+        if stored is None:
+            where = Where(str(held.tuned.folder))
+            problems.append(Problem(where, f"has no `{name}`, which its class has", hint))
+        elif held.tuned.shape(stored) != expected:
+            where = Where(str(held.tuned.file(stored)))
+            message = f"`{name}` is {held.tuned.shape(stored)}, by its config {expected}"
+            problems.append(Problem(where, message, hint))
+    if problems:
+        raise ExtractError.from_problems(problems)
+
+
 def settings_changed(tuned: Any, base: Any) -> list[str]:
     """Return what differs between two models' configurations and what they compute, in words."""
     left, right = tuned.to_dict(), base.to_dict()

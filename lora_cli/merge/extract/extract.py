@@ -89,8 +89,7 @@ def extract_lora(
             refuse_rest(rest, models.settings, tuned)
         fits = _fits(models.tensors, layers, options.limit, report)
         if not fits:
-            hint = "is the first the tuned model, and the second its base?"
-            raise ExtractError("changes no linear layer: nothing to extract", tuned, hint)
+            raise _nothing_changed(tuned, with_head=bool(models.layout.whole))
         size = _write(output, models, [layers[name] for name in fits], fits)
     return ExtractResult(
         tuned=tuned,
@@ -120,6 +119,14 @@ def _fits(
             fits[name] = nearest_pair(delta, limit, change.rounding)
         report(done, len(layers))
     return fits
+
+
+def _nothing_changed(tuned: str, *, with_head: bool) -> ExtractError:
+    if with_head:
+        hint = "a LoRA of its head alone would adapt nothing: load the tuned model as it is"
+        return ExtractError("changes no linear layer but its head: no LoRA is in it", tuned, hint)
+    hint = "is the first the tuned model, and the second its base?"
+    return ExtractError("changes no linear layer: nothing to extract", tuned, hint)
 
 
 def _write(

@@ -72,6 +72,16 @@ class Layout:
         self._unread = re.compile("|".join([*_UNREAD, *ignored]))
         self.linears = {layer.module + ".weight": layer for layer in self._linear_layers()}
 
+    def model_class(self) -> dict[str, str]:
+        """Return what peft notes of a model that is for none of its tasks."""
+        own = type(self._model)
+        return {"base_model_class": own.__name__, "parent_library": own.__module__}
+
+    def whole_shapes(self, model: Any) -> dict[str, tuple[int, ...]]:
+        """Return the shapes, in `model`, of the parameters that are held as they are."""
+        shapes = {name: tuple(each.shape) for name, each in model.named_parameters()}
+        return {name: shape for name, shape in shapes.items() if self.is_whole(name)}
+
     def has(self, name: str) -> bool:
         """Return whether the model has a tensor."""
         return name in self._names

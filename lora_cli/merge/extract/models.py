@@ -12,7 +12,7 @@ from lora_cli.facts.model_source import PACKAGE_PREFIX, ModelSource, find_model
 from lora_cli.merge.adapter_config import CONFIG, AdapterConfig
 from lora_cli.merge.base import fetch_base
 from lora_cli.merge.extract.checkpoint import Checkpoint
-from lora_cli.merge.extract.compare import Tensors, pair_up, settings_changed
+from lora_cli.merge.extract.compare import Tensors, check_whole, pair_up, settings_changed
 from lora_cli.merge.extract.layout import Layout, LinearLayer, build_model
 
 
@@ -39,6 +39,7 @@ class Models:
         """Return the settings of a LoRA on these layers, whose tokenizer is the tuned model's."""
         settings = {
             "task_type": self.layout.peft_task,
+            "auto_mapping": None if self.layout.peft_task else self.layout.model_class(),
             "base_model_name_or_path": self.base.hub_id or str(self.tensors.base.folder),
             "revision": self.base.revision or None,
             "target_modules": self.layout.shortest_names([each.module for each in layers]),
@@ -63,11 +64,13 @@ def open_models(tuned_name: str, base_name: str) -> Models:
     same_class = type(tuned_model) is type(base_model)
     layout = Layout(base_model if same_class else tuned_model, checkpoints[1].names)
     _check_kinds(tuned_model, base_model, tuned_name, with_head=bool(layout.whole))
+    tensors = pair_up(*checkpoints, layout, same_class=same_class)
+    check_whole(tensors, layout.whole_shapes(tuned_model))
     return Models(
         tuned=tuned,
         base=base,
         layout=layout,
-        tensors=pair_up(*checkpoints, layout, same_class=same_class),
+        tensors=tensors,
         settings=settings_changed(tuned_model.config, base_model.config),
         base_name=base_name,
     )

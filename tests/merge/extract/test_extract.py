@@ -21,6 +21,8 @@ from lora_cli.merge.extract import extract as module
 from lora_cli.merge.extract.extract import ExtractResult, extract_lora
 from lora_cli.merge.extract.options import ExtractOptions
 from lora_cli.merge.merge import merge_adapter
+from lora_cli.merge.merged_model import auto_class_for
+from lora_cli.merge.model_card import card_for
 from lora_cli.merge.prepare import MergeOptions
 from tests.helpers.adapters import (
     TARGETS,
@@ -232,6 +234,10 @@ def test_a_model_of_any_class_and_the_head_of_its_task(
     assert (result.whole, result.rest, result.error) == (whole, [], 0.0)
     config = json.loads((tmp_path / "lora" / "adapter_config.json").read_text("utf-8"))
     assert (config["task_type"], config["modules_to_save"]) == (task, whole or None)
+    noted = config["auto_mapping"] or {}
+    assert noted.get("base_model_class") == (None if task else model_class)
+    loading = f"base = {auto_class_for([model_class])}.from_pretrained("
+    assert loading in card_for(tmp_path / "lora", "me/tuned").text
     loader = getattr(transformers, model_class)
     own = {"config": AutoConfig.from_pretrained(tmp_path / "lora")} if whole else {}
     model = loader.from_pretrained(base, dtype=torch.float32, **own)
@@ -244,6 +250,28 @@ def test_a_model_of_any_class_and_the_head_of_its_task(
     merge_adapter(tmp_path / "lora", MergeOptions(output=tmp_path / "merged"))
     merged = loader.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
     assert difference(merged(**rows).logits, expected) <= 1e-5
+
+
+@pytest.mark.parametrize("same_class", [False, True])
+def test_a_head_that_the_files_lack_is_named(tmp_path: Path, same_class: bool) -> None:
+    base, model_class = make_bert(tmp_path / "base"), "BertForTokenClassification"
+    tuned = tuned_classifier(base, tmp_path / "tuned", model_class, num_labels=3)
+    if same_class:
+        base = Path(shutil.copytree(tuned, tmp_path / "classifier"))
+    edit(tuned, lambda tensors: tensors.pop("classifier.weight"))
+    said = refusal(tuned, base, tmp_path)
+    assert "has no `classifier.weight`, which its class has" in said
+    edit(tuned, lambda tensors: tensors.update({"classifier.weight": torch.ones(2, 32)}))
+    said = refusal(tuned, base, tmp_path)
+    assert "model.safetensors: `classifier.weight` is (2, 32), by its config (3, 32)" in said
+
+
+def test_a_linear_probe_has_nothing_for_a_lora(tmp_path: Path) -> None:
+    base = make_bert(tmp_path / "base")
+    model = transformers.BertForTokenClassification.from_pretrained(base, num_labels=3)
+    model.save_pretrained(tmp_path / "tuned")
+    said = refusal(tmp_path / "tuned", base, tmp_path)
+    assert "changes no linear layer but its head: no LoRA is in it" in said
 
 
 def test_a_body_without_its_head_is_another_model(tmp_path: Path) -> None:
