@@ -13,7 +13,6 @@ from lora_cli.data.readers.open_file import BYTE_ORDER_MARK, NUL
 from lora_cli.data.readers.raw_row import RawRow
 from lora_cli.formats.row_format import kind_of
 
-SPACE = " \t\r\n"
 OPEN_STRING = "a string that is not closed"
 odd_escape = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)").search
 """Finds escapes that may be half a character or none, where `json` sees nothing wrong."""

@@ -12,8 +12,6 @@ from typing import Any
 
 from lora_cli.merge.gguf.pre_tokenizer import steps_of
 
-BLANK = "▁"
-"""Stands for a space."""
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
 Json = Mapping[str, Any]
