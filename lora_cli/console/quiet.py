@@ -6,6 +6,8 @@ import logging
 import os
 import warnings
 
+from lora_cli.facts.libraries import import_libraries
+
 
 def quiet_libraries() -> None:
     """Turn off progress bars and notices of the libraries that are about to be imported."""
@@ -20,6 +22,7 @@ def quiet_libraries() -> None:
 
 def quiet_bars() -> None:
     """Turn off transformers' loading bars; imports transformers, so only once work begins."""
+    import_libraries()
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_cli.errors import PlanError
+from lora_cli.facts.libraries import import_libraries
 from lora_cli.tasks import TASKS, TaskSpec
 from lora_cli.tasks.task import Task
 from lora_cli.words import reason_of
@@ -73,6 +74,7 @@ def _class_for(config: Any) -> str:
 
 
 def _load_config(folder: Path, changes: dict[str, Any], trust_remote_code: bool) -> Any:
+    import_libraries()
     from transformers import AutoConfig
 
     try:

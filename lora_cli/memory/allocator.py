@@ -188,13 +188,14 @@ def replay(trace: Trace, *, workspace: int = 0, capacity: int | None = None) -> 
     return Usage(allocator.most_allocated, allocator.most_reserved)
 
 
-def minimum_capacity(trace: Trace, *, workspace: int = 0) -> int:
+def minimum_capacity(trace: Trace, *, workspace: int = 0, usage: Usage | None = None) -> int:
     """Return the least reserved bytes that a trace runs in, to within `RESOLUTION`.
 
     Reserved memory is not the need: short of memory, the allocator gives free segments back. The
-    answer is a capacity under which the trace has been replayed to its end.
+    answer is a capacity under which the trace has been replayed to its end. `usage` is what its
+    replay without a limit came to, where that is known.
     """
-    usage = replay(trace, workspace=workspace)
+    usage = usage or replay(trace, workspace=workspace)
     too_little, enough = usage.allocated - 1, usage.reserved
     while enough - too_little > max(SMALL_SEGMENT, enough * RESOLUTION):
         middle = (too_little + enough) // 2

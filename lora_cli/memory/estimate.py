@@ -170,9 +170,10 @@ def _usage(plan: RunPlan, found: Traced) -> _Usage:
     if plan.device.type == "cpu":
         peak = found.trace.peak_bytes()
         return _Usage(reserved=peak, minimum=peak, workspace=0)
+    usage = replay(found.trace, workspace=WORKSPACE)
     return _Usage(
-        reserved=replay(found.trace, workspace=WORKSPACE).reserved,
-        minimum=minimum_capacity(found.trace, workspace=WORKSPACE),
+        reserved=usage.reserved,
+        minimum=minimum_capacity(found.trace, workspace=WORKSPACE, usage=usage),
         workspace=rounded(WORKSPACE),
     )
 

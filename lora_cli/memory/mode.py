@@ -15,7 +15,6 @@ from torch.utils._pytree import tree_iter, tree_map_only
 from lora_cli.memory.known import LARGEST, KnownValues, UnknownValueError
 from lora_cli.memory.places import Places
 from lora_cli.memory.results import MetaResults
-from lora_cli.memory.trace import Category
 from lora_cli.memory.tracker import Storages
 
 aten = torch.ops.aten
@@ -78,13 +77,16 @@ class SimulatedDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
             made = self._results.of(func, args, options)
         for tensor in (made,) if isinstance(made, torch.Tensor) else tree_iter(made):
             if isinstance(tensor, torch.Tensor) and tensor.device.type == "meta":
-                self.storages.note(tensor, *self._place_of(func))
+                self._note(tensor, func)
                 if not tensor.is_floating_point():
                     self._follow(tensor, func, args, options)
         return made
 
-    def _place_of(self, func: Any) -> tuple[Category, str]:
-        return self._places.place(self.storages.phase, func.overloadpacket.__name__)
+    def _note(self, tensor: torch.Tensor, func: Any) -> None:
+        """Note what `func` made, and where in the model; half of all tensors are views."""
+        if self.storages.is_new(tensor):
+            place = self._places.place(self.storages.phase, func.overloadpacket.__name__)
+            self.storages.note(tensor, *place)
 
     def _follow(self, tensor: torch.Tensor, func: Any, args: Any, options: Any) -> None:
         """Learn the value of an integer that an operation made or wrote to."""
@@ -135,7 +137,7 @@ class SimulatedDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
             made = func(*args, **options)
             if self._on_cpu and tensor.device.type == "cpu" and self._places.is_in_a_module():
                 with self.storages.elsewhere():  # there, it is where it is asked to go
-                    self.storages.note(made, *self._place_of(func))
+                    self._note(made, func)
             return made
         known = self.known.of(tensor)
         held = torch.zeros(tensor.shape, dtype=tensor.dtype) if known is None else known
@@ -145,14 +147,13 @@ class SimulatedDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Compute with two tensors: a CPU copies one of a narrower type first, a GPU does not."""
         made = self._results.of(func, args, options)
         wide = torch.result_type(args[0], args[1])
-        place = self._place_of(func)
         copies = [
             torch.empty_like(each, dtype=wide)
             for each in args[:2]
             if isinstance(each, torch.Tensor) and each.dtype != wide
         ]
         for each in (*copies, made):
-            self.storages.note(each, *place)
+            self._note(each, func)
         return made
 
     def _chosen(self, func: Any, args: Any, options: Any) -> Any:
@@ -161,7 +162,7 @@ class SimulatedDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self._value(args[0]) is None and indices.numel() <= LARGEST:
             dim = args[2] if len(args) > 2 else options.get("dim", -1)
             even = torch.arange(indices.numel()) % args[0].shape[dim]
-            self.storages.note(indices, *self._place_of(func))
+            self._note(indices, func)
             self.known.learn(indices, even.reshape(indices.shape))
         return values, indices
 
@@ -174,7 +175,7 @@ class SimulatedDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _on_meta(self, func: Any, value: torch.Tensor) -> torch.Tensor:
         made = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
-        self.storages.note(made, *self._place_of(func))
+        self._note(made, func)
         self.known.learn(made, value)
         return made
 

@@ -35,6 +35,10 @@ class Storages:
         self._alive: dict[int, tuple[int | None, Any]] = {}
         self._is_elsewhere = False
 
+    def is_new(self, tensor: torch.Tensor) -> bool:
+        """Return whether the tensor's storage is still to be noted."""
+        return tensor.untyped_storage()._cdata not in self._alive
+
     def note(self, tensor: torch.Tensor, category: Category, name: str) -> None:
         """Note the tensor's storage, if it is new."""
         storage = tensor.untyped_storage()
