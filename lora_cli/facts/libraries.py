@@ -1,7 +1,7 @@
-"""Brings in transformers and peft at once, in two thirds of the time that they take by themselves.
+"""Brings in torch, transformers and peft, in less time than they take by themselves.
 
-`benchmarks/importing.py` measures it. Nearly all commands wait for them, most of a short one's
-time.
+Nearly all commands wait for them, most of a short one's time; `benchmarks/importing.py` measures
+it.
 """
 
 from __future__ import annotations
@@ -14,23 +14,38 @@ from typing import Any
 
 
 @functools.cache
-def import_libraries() -> None:
-    """Import torch, transformers' models and peft, once in a process.
+def import_torch() -> None:
+    """Import torch, once in a process."""
+    with _collector_at_rest():
+        import torch  # noqa: F401
 
-    Importing makes hundreds of thousands of objects and no garbage: Python's collector would look
-    through all of them again and again, so it rests meanwhile, and passes them over ever after.
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
+
+@functools.cache
+def import_libraries() -> None:
+    """Import torch, transformers' models and peft, once in a process."""
+    import_torch()
+    with _collector_at_rest():
         import transformers.modeling_layers  # noqa: F401  # what every model needs
 
         with _compiled_when_called():
             import peft  # noqa: F401  # which imports bitsandbytes, where there is one
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Keep Python's collector from what is imported, now and later.
+
+    Importing makes hundreds of thousands of objects and no garbage, and the collector would look
+    through all of them again and again.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
+        gc.freeze()
         if collects:
             gc.enable()
-    gc.freeze()
 
 
 @contextmanager

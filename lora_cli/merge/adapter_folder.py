@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from lora_cli.errors import MergeError
+from lora_cli.facts.libraries import import_torch
 from lora_cli.merge.adapter_config import CONFIG, AdapterConfig, read_any_config
 from lora_cli.merge.base import quantization_of, read_origin
 
@@ -89,6 +90,7 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     Raises:
         MergeError: they cannot be read, or hold what is no number.
     """
+    import_torch()
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
