@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from lora_cli.engine.loop import Training
 from lora_cli.engine.metrics import measured_at
 from lora_cli.events import Stage
 from lora_cli.files import write_text
-from lora_cli.plan.run_folder import RESULT
+from lora_cli.plan.run_folder import MOST_PROBES, PROBE_TOKENS, PROBES, RESULT
 from lora_cli.plan.run_plan import EvaluationPlan
 
 
@@ -43,6 +45,7 @@ def finish(training: Training, tokenizer: Any, weights: Path) -> RunResult:
         weights=weights,
         own_base=own_base,
     )
+    _write_probes(folder / PROBES, training)
     result = _result(training, _scores(training, tokenizer))
     write_loss_curve(folder / run_directory.METRICS, folder / run_directory.CURVE)
     write_rank_curve(folder / run_directory.METRICS, folder / run_directory.RANKS)
@@ -56,6 +59,14 @@ def finish(training: Training, tokenizer: Any, weights: Path) -> RunResult:
     )
     write_text(folder / RESULT, result.to_json())
     return result
+
+
+def _write_probes(file: Path, training: Training) -> None:
+    """Write what `merge` will ask the merged model: the ends of the first evaluation rows."""
+    rows = islice(training.dataset.evaluation, MOST_PROBES)
+    ends = [row.tokens.input_ids[-PROBE_TOKENS:].tolist() for row in rows]
+    if ends:
+        write_text(file, json.dumps(ends) + "\n")
 
 
 def _scores(training: Training, tokenizer: Any) -> Scores:

@@ -12,7 +12,7 @@ from lora_cli.engine.earlier_run import drop_earlier_run, put_back, set_aside
 from lora_cli.errors import PlanError
 from lora_cli.events import Notice, Report, unheard
 from lora_cli.files import locked, remove_leftovers, write_text
-from lora_cli.plan.run_folder import EARLIER, PLAN, RESULT, check_run_folder, earlier_run
+from lora_cli.plan.run_folder import EARLIER, PLAN, PROBES, RESULT, check_run_folder, earlier_run
 from lora_cli.plan.run_plan import RunPlan, content_of
 from lora_cli.recipe.fields import all_keys
 
@@ -30,7 +30,7 @@ REPORT = "report.html"
 PLACES = {"model.name", "dataset.path", "evaluation.path", "output.dir"}
 OURS = (
     *(PLAN, RECIPE, METRICS, ADAPTER, BASE, CHECKPOINTS),
-    *(ANSWERS, CURVE, RANKS, CARD, REPORT, RESULT),
+    *(ANSWERS, PROBES, CURVE, RANKS, CARD, REPORT, RESULT),
 )
 
 

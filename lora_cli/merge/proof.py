@@ -6,13 +6,14 @@ rounding of the weights that were written. Neither is ever in memory as a whole.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import NonNegativeInt, TypeAdapter
 
 from lora_cli.errors import MergeError
 from lora_cli.merge.adapter_folder import AdapterFolder
@@ -23,6 +24,7 @@ from lora_cli.merge.remade import is_finite
 from lora_cli.merge.storage import by_parameter, storages
 from lora_cli.merge.streamed import fill_buffers, reader, streaming
 from lora_cli.merge.weightless import load_config, set_apart, weightless_model
+from lora_cli.plan.run_folder import MOST_PROBES, PROBE_TOKENS, PROBES
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +37,7 @@ model's weights at once; float32 leaves what sums in another order differ by.
 """
 ALL_LOST = 0.9
 """The share of an adapter's effect that is missing when it was not merged, or rounded away."""
-PROBES = (
+TEXTS = (
     "The capital of Norway is Oslo, and the capital of Portugal is",
     "def mean(values):\n    return sum(values) / len(values)\n",
     "Please answer in one word: is water wet? ",
@@ -43,7 +45,7 @@ PROBES = (
     "3, 6, 12, 24, 48,",
     "Der Zug fährt um acht Uhr ab, und wir sind noch zu Hause.",
 )
-MOST_PROBES, MOST_TOKENS, DECODED_TOKENS = 8, 64, 12
+DECODED_TOKENS = 12
 NO_PADDING_TOKEN = 0
 """What pads where the model names no token for it."""
 _COMPARE_YOURSELF = "merge with --no-verify, and compare the answers yourself"
@@ -247,22 +249,20 @@ def compare(asked: Asked, ours: torch.Tensor, tolerance: float) -> Proof:
 
 
 def probes_for(adapter: AdapterFolder, config: Any) -> Probes:
-    """Return the ends of the run's own evaluation prompts, or texts of all kinds, as tokens.
+    """Return the ends of the run's own evaluation rows, or texts of all kinds, as tokens.
 
-    The end of a prompt is its own, where the beginning may be the same for all.
+    The end of a row is its own, where the beginning may be the same for all.
     """
     import torch
 
     reads = config.get_text_config()
-    longest = min(MOST_TOKENS, getattr(reads, "max_position_embeddings", None) or MOST_TOKENS)
-    tokenizer = _tokenizer(adapter.path)
-    texts = (_prompts(adapter.path.parent) or list(PROBES)) if tokenizer else []
-    encoded = [tokenizer(text)["input_ids"][-longest:] for text in texts[:MOST_PROBES]]
-    kept = {tuple(ids): None for ids in encoded if ids and max(ids) < reads.vocab_size}
+    longest = min(PROBE_TOKENS, getattr(reads, "max_position_embeddings", None) or PROBE_TOKENS)
+    encoded = _evaluation_rows(adapter.path.parent) or _encoded_texts(adapter.path)
+    kept = {tuple(ids[-longest:]): None for ids in encoded if ids and max(ids) < reads.vocab_size}
     rows = [torch.tensor(ids) for ids in kept]
     if not rows:
         generator = torch.Generator().manual_seed(0)
-        shape = (len(PROBES), min(longest, NUMBERED_TOKENS))
+        shape = (len(TEXTS), min(longest, NUMBERED_TOKENS))
         rows = list(torch.randint(reads.vocab_size, shape, generator=generator))
     pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
     padding = getattr(reads, "pad_token_id", None)
@@ -270,17 +270,18 @@ def probes_for(adapter: AdapterFolder, config: Any) -> Probes:
     return Probes(pad(rows, padding_value=padding), pad([torch.ones_like(row) for row in rows]))
 
 
-def _prompts(run: Path) -> list[str]:
-    """Return the prompts that a run's evaluation generated from."""
-    file = run / "answers.jsonl"
-    if not file.is_file():
-        return []
+def _evaluation_rows(run: Path) -> list[list[int]]:
+    """Return what a run left of its evaluation rows."""
     try:
-        rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()[:MOST_PROBES]]
-    except ValueError:  # a file of that name which no run wrote
+        rows = TypeAdapter(list[list[NonNegativeInt]]).validate_json((run / PROBES).read_bytes())
+    except (OSError, ValueError):  # none, or a file of that name which no run wrote
         return []
-    prompts = [row.get("prompt") for row in rows if isinstance(row, dict)]
-    return [prompt for prompt in prompts if isinstance(prompt, str)]
+    return rows[:MOST_PROBES]
+
+
+def _encoded_texts(folder: Path) -> list[list[int]]:
+    tokenizer = _tokenizer(folder)
+    return [tokenizer(text)["input_ids"] for text in TEXTS] if tokenizer else []
 
 
 def _tokenizer(folder: Path) -> Any:

@@ -11,6 +11,9 @@ from lora_cli.recipe.load import LoadedRecipe
 PLAN = "plan.json"
 RESULT = "result.json"
 """There once a run is finished."""
+PROBES = "probes.json"
+"""The ends of some evaluation rows, as token ids: what a merged model is compared on."""
+MOST_PROBES, PROBE_TOKENS = 8, 64
 EARLIER = ".earlier"
 """Holds the run that a new one is to replace, until that one comes to something."""
 MOVING = ".earlier-moving"

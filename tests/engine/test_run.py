@@ -34,6 +34,7 @@ def test_the_run_directory_holds_everything(finished: Finished) -> None:
         "loss.png",
         "metrics.jsonl",
         "plan.json",
+        "probes.json",
         "recipe.yaml",
         "report.html",
         "result.json",

@@ -21,9 +21,8 @@ from lora_cli.merge import remade, writing
 from lora_cli.merge.adapter_folder import read_adapter
 from lora_cli.merge.prepare import MergeOptions, prepare_merge
 from lora_cli.merge.proof import (
-    MOST_TOKENS,
     NUMBERED_TOKENS,
-    PROBES,
+    TEXTS,
     TOLERANCES,
     Asked,
     Probes,
@@ -235,39 +234,45 @@ def config_of(base: Path, **changes: Any) -> Any:
     return config
 
 
-def test_a_run_is_asked_its_own_prompts(
-    adapter: Path, tmp_path: Path, tiny_model: TinyModel
+def test_a_run_is_asked_its_own_rows(adapter: Path, tmp_path: Path, tiny_model: TinyModel) -> None:
+    config = config_of(tiny_model("llama"))
+
+    def asked() -> list[list[int]]:
+        probes = probes_for(read_adapter(adapter), config)
+        pairs = zip(probes.input_ids, probes.attention_mask, strict=True)
+        return [ids[mask.bool()].tolist() for ids, mask in pairs]
+
+    file = tmp_path / "probes.json"
+    rows = [[1, number, 3][: number % 2 + 2] for number in range(10, 20)]
+    file.write_text(json.dumps([rows[0], *rows, []]))
+    assert asked() == rows[:7], "each once, no more than eight"
+    file.write_text(json.dumps([list(range(100))]))
+    assert asked() == [list(range(36, 100))]
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[1, 2]", "5", '[["a"]]', "[[-1]]", "[[]]", "[]"])
+def test_a_file_of_rows_that_is_no_run_s_is_passed_over(
+    adapter: Path, tmp_path: Path, tiny_model: TinyModel, text: str
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model("llama"))
     tokenizer.save_pretrained(adapter)
-    config = config_of(tiny_model("llama"))
-
-    def texts() -> list[str]:
-        probes = probes_for(read_adapter(adapter), config)
+    (tmp_path / "probes.json").write_text(text)
+    probes = probes_for(read_adapter(adapter), config_of(tiny_model("llama")))
+    if text != "[[]]":
         pairs = zip(probes.input_ids, probes.attention_mask, strict=True)
-        return [tokenizer.decode(ids[mask.bool()]) for ids, mask in pairs]
-
-    assert texts() == list(PROBES)
-    rows = [{"prompt": f"What is {number}?"} for number in range(9)]
-    file = tmp_path / "answers.jsonl"
-    file.write_text("\n".join(map(json.dumps, [*rows[:2], {"other": 1}, *rows[2:]])))
-    assert texts() == [f"What is {number}?" for number in range(7)]
-    file.write_text(json.dumps({"prompt": "long " * 200}))
-    assert probes_for(read_adapter(adapter), config).input_ids.shape == (1, MOST_TOKENS)
-    for foreign in ("no JSON", "[1, 2]", "5"):  # of somebody else
-        file.write_text(foreign)
-        assert texts() == list(PROBES)
+        assert [tokenizer.decode(ids[mask.bool()]) for ids, mask in pairs] == list(TEXTS)
+    assert len(probes.input_ids) == len(TEXTS)
 
 
 def test_probes_fit_the_model(adapter: Path, tiny_model: TinyModel) -> None:
     config = config_of(tiny_model("llama"), max_position_embeddings=16, vocab_size=50)
     probes = probes_for(read_adapter(adapter), config)
-    assert probes.input_ids.shape == (len(PROBES), 16)
+    assert probes.input_ids.shape == (len(TEXTS), 16)
     assert int(probes.input_ids.max()) < 50
     AutoTokenizer.from_pretrained(tiny_model("llama")).save_pretrained(adapter)
     few = config_of(tiny_model("llama"), vocab_size=2)  # the tokenizer is for another model
     probes = probes_for(read_adapter(adapter), few)
-    assert probes.input_ids.shape == (len(PROBES), NUMBERED_TOKENS)
+    assert probes.input_ids.shape == (len(TEXTS), NUMBERED_TOKENS)
 
 
 def test_a_tokenizer_that_cannot_be_loaded_is_done_without(
@@ -275,7 +280,7 @@ def test_a_tokenizer_that_cannot_be_loaded_is_done_without(
 ) -> None:
     (adapter / "tokenizer_config.json").write_text('{"tokenizer_class": "NoSuchTokenizer"}')
     probes = probes_for(read_adapter(adapter), config_of(tiny_model("llama")))
-    assert len(probes.input_ids) == len(PROBES)
+    assert len(probes.input_ids) == len(TEXTS)
 
 
 def test_a_base_that_does_not_load_is_an_error(tmp_path: Path, tiny_model: TinyModel) -> None:
