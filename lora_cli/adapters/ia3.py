@@ -78,7 +78,11 @@ def _is_named(module: str, names: Sequence[str]) -> bool:
 
 def _short_names(wanted: Sequence[str], modules: Sequence[str]) -> tuple[str, ...]:
     """Return names as short as they can be to single out `wanted` among `modules`."""
-    return tuple(dict.fromkeys(_short_name(name, wanted, modules) for name in wanted))
+    found: list[str] = []
+    for name in wanted:
+        if not _is_named(name, found):
+            found.append(_short_name(name, wanted, modules))
+    return tuple(found)
 
 
 def _short_name(name: str, wanted: Sequence[str], modules: Sequence[str]) -> str:
