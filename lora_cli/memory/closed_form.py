@@ -8,7 +8,8 @@ writes to it its input:
   each layer  2·(4h + 4)                        a float32 copy of both norms' inputs, and its scale
             + d·(Σ out of readers + Σ in of writers) + 4·heads          attention and feed-forward
             + Σ over adapted modules of (4·in + 4·rank [+ in, 4·in with dropout])
-  the loss    12 · vocabulary                   logits, their log-softmax and its gradient, float32
+  the loss    12 · vocabulary for 256 tokens    logits, their log-softmax and its gradient, float32
+            + 3·d·h                             what the head reads, chosen of it, and its gradient
 
 (h the hidden size, d the bytes of a number of the base.) With checkpointing a layer keeps d·h, and
 one layer's worth comes back at a time.
@@ -34,6 +35,7 @@ from lora_cli.memory.trace import Category, Phase, Storage, Trace
 from lora_cli.plan.run_plan import RunPlan
 from lora_cli.quantization.bitsandbytes import FourBit, Quantized
 from lora_cli.targets.roles import layer_of
+from lora_cli.tasks.task import CHUNK
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 BLOCK, SCALES_BLOCK = 64, 256
@@ -90,7 +92,7 @@ def closed_form(plan: RunPlan, base: BaseModelFacts, batch: BatchShape) -> Trace
     step = _Step(plan, base, batch)
     held = [*_weights(step), *_adapter(step)]
     kept = list(_kept(step))
-    loss = Storage(LOSS_BYTES * step.tokens * _vocabulary(base), "logits and loss", "loss", "loss")
+    loss = Storage(_loss_bytes(step), "logits and loss", "loss", "loss")
     again = list(_recomputed(step))
     gradients, update = _gradients(step), _update(step)
     storages = [*held, *kept, loss, *again, gradients, update]
@@ -230,6 +232,11 @@ def _experts_width(step: _Step, layer: int) -> int:
     stacks = [e for e in step.base.bare_parameters if e.experts and layer_of(e.name) == layer]
     chosen = step.number_in_config("num_experts_per_tok", "moe_topk", "moe_k")
     return max(1, chosen) * sum(max(each.rows, each.columns) for each in stacks)
+
+
+def _loss_bytes(step: _Step) -> int:
+    logits = LOSS_BYTES * min(step.tokens, CHUNK) * _vocabulary(step.base)
+    return logits + 3 * step.number * step.base.hidden_size * step.tokens
 
 
 def _vocabulary(base: BaseModelFacts) -> int:

@@ -110,16 +110,29 @@ def collate_packed(rows: Sequence[TaskRow], *, device: torch.device) -> Batch:
 def score(model: torch.nn.Module, batch: Batch) -> Scored:
     """Return the summed cross-entropy of the batch's supervised tokens, in float32.
 
-    Logits are computed only at positions that some row of the batch is supervised at: the head of a
-    large vocabulary is a good part of a small model's step.
+    Logits are computed only at positions that some row of the batch is supervised at, and if these
+    are many in chunks of tokens, where the model allows it: the head of a large vocabulary is a
+    good part of a small model's step, and of any step's memory.
     """
-    import torch
-    from torch.nn import functional
+    from lora_cli.tasks.chunked_loss import head_for, left_out, summed_loss
 
     targets = batch.labels[:, 1:]
     columns = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
     targets = targets[:, columns]
-    logits = _logits(model, batch, columns).float()
+    supervised = targets != IGNORED
+    head = head_for(model, targets.numel())
+    if head is None:
+        return _score_at_once(_logits(model, batch, columns).float(), targets)
+    with left_out(head):
+        states = _logits(model, batch, columns)
+    loss_sum, correct = summed_loss(states[supervised], targets[supervised], head)
+    return Scored(loss_sum, int(supervised.sum()), correct)
+
+
+def _score_at_once(logits: torch.Tensor, targets: torch.Tensor) -> Scored:
+    import torch
+    from torch.nn import functional
+
     loss_sum = functional.cross_entropy(
         logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
     )

@@ -12,6 +12,7 @@ from lora_cli.memory.components import by_category, by_phase
 from lora_cli.memory.simulate import simulate, twice
 from lora_cli.memory.subject import Subject, subject_of_settings
 from lora_cli.memory.trace import Trace
+from lora_cli.tasks.task import CHUNK
 from tests.helpers.model_folders import config_folder
 
 Bare = Callable[..., Subject]
@@ -86,9 +87,10 @@ def test_activations_are_those_of_the_formula(bare: Bare) -> None:
     assert dropped["activations"] == activations(two, lambda n: 4 * n + 4 * RANK + 5 * n)
 
 
-def test_the_loss_is_twelve_bytes_a_logit(bare: Bare) -> None:
+def test_the_loss_is_twelve_bytes_a_logit_of_a_chunk(bare: Bare) -> None:
     found = by_category(trace_of(bare(*SMALL)))
-    assert found["logits and loss"] == 12 * VOCABULARY * TOKENS
+    states = 3 * 2 * HIDDEN * TOKENS
+    assert found["logits and loss"] == 12 * VOCABULARY * min(CHUNK, TOKENS) + states
 
 
 def test_checkpointing_keeps_one_vector_a_layer(bare: Bare) -> None:

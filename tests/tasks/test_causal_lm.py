@@ -164,6 +164,25 @@ def test_an_adapted_model_keeps_logits_where_its_base_does(tiny_model: TinyModel
     assert shapes == [(3, 6, 259)]
 
 
+def test_many_logits_are_computed_in_chunks_of_those_that_are_scored(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lora_cli.adapters import Lora
+    from lora_cli.model.adapter import attach_adapter
+    from lora_cli.tasks import chunked_loss
+
+    base = AutoModelForCausalLM.from_pretrained(tiny_model("llama"), dtype=torch.float32)
+    names = [name for name, _ in base.named_modules() if name.endswith("q_proj")]
+    model = attach_adapter(base, Lora(), peft_names=["q_proj"], modules=names, seed=0).model
+    shapes: list[Any] = []
+    head = base.lm_head.forward
+    monkeypatch.setattr(chunked_loss, "CHUNK", 4)
+    base.lm_head.register_forward_hook(lambda *call: shapes.append(tuple(call[2].shape)))
+    assert score(model, batch_of(RAGGED)).count == 7
+    assert [each for each in shapes if each[-1] == 259] == [(4, 259), (3, 259)], "each once"
+    assert base.lm_head.forward == head
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
 @pytest.mark.parametrize("keeps", [True, False], ids=["logits kept", "all logits"])
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
