@@ -6,8 +6,9 @@
 are simulated through that benchmark's own loop: the longest row has 692 tokens and the rows before
 it 85, calibrated on eight of its rows, both LoRA rows among them (the data is not at hand); four
 short steps, `empty_cache`, then the longest batch, with the last step's outputs still held. All
-other rows are simulated as loracli itself would train them, and compared with another program's
-peak: the difference is theirs as much as ours. Bases are configs of known sizes, without weights.
+other rows are simulated as loracli itself would train them, but for the logits, which the others
+computed at once, and compared with another program's peak: the difference is theirs as much as
+ours. Bases are configs of known sizes, without weights.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 from lora_cli.console.quiet import quiet_bars, quiet_libraries
 from lora_cli.memory.allocator import Block, CachingAllocator, minimum_capacity
@@ -111,7 +113,10 @@ def _predicted(row: Mapping[str, str], folder: Path) -> int:
     subject = _subject(row, folder)
     if row["loop"] == "peft benchmark":
         return _reserved_by_peft(subject)
-    found = traced(subject)
+    from lora_cli.tasks import chunked_loss
+
+    with patch.object(chunked_loss, "CHUNK", sys.maxsize):
+        found = traced(subject)
     if found.method != "simulated":
         raise CannotSimulate(found.reason)
     return minimum_capacity(found.trace, workspace=WORKSPACE)
