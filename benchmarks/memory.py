@@ -85,12 +85,24 @@ CASES = {
     "bfloat16 checkpointing": case(model=BF16, training=GC),
     "bfloat16 dropout": case(model=BF16, adapter={"dropout": 0.05}),
     "bfloat16 q and v": case(model=BF16, adapter={"target_modules": ATTENTION}),
+    "bfloat16 pairs": case(model=BF16, adapter=BF16),
+    "bfloat16 pairs dropout": case(model=BF16, adapter={"dropout": 0.05, **BF16}),
+    "bfloat16 pairs, head beside": case(
+        model=BF16, adapter={"modules_to_save": ["lm_head"], **BF16}
+    ),
+    "bfloat16 pairs small": case(EVEN, "small", model=BF16, adapter=BF16),
+    "bfloat16 pairs 8-bit AdamW": case(
+        model=BF16, adapter=BF16, training={"optimizer": "adamw_8bit"}
+    ),
     "bfloat16 8-bit AdamW": case(model=BF16, training={"optimizer": "adamw_8bit"}),
     "bfloat16 small": case(EVEN, "small", model=BF16),
     "bfloat16 small checkpointing": case(EVEN, "small", model=BF16, training=GC),
     "float32 small sdpa": case(EVEN, "small", model={"attention": "sdpa"}),
     "nf4": case(model=BF16, quantization="nf4"),
     "nf4 checkpointing": case(model=BF16, quantization="nf4", training=GC),
+    "nf4 bfloat16 pairs checkpointing": case(
+        model=BF16, quantization="nf4", adapter=BF16, training=GC
+    ),
     "nf4 dropout small": case(
         EVEN, "small", model=BF16, quantization="nf4", adapter={"dropout": 0.1}
     ),
@@ -101,6 +113,8 @@ CASES = {
     "int8 checkpointing": case(model=BF16, quantization="int8", training=GC),
     "whole head beside": case(model=BF16, adapter={"modules_to_save": ["lm_head"]}),
     "lora_fa": case(model=BF16, training={"optimizer": "lora_fa"}),
+    "lora_fa bfloat16 pairs": case(model=BF16, adapter=BF16, training={"optimizer": "lora_fa"}),
+    "nora bfloat16 pairs": case(model=BF16, adapter={"variant": "nora", **BF16}),
     **{
         name: case(model=BF16, adapter={"variant": name})
         for name in (

@@ -122,6 +122,7 @@ class AdaLora(LowRankSpec):
         return (
             f"{self.variant}, rank {self.rank} on average, from {self.resolved_initial_rank}, "
             f"alpha {self.resolved_alpha:g}, scaling {self.scaling:.4g}, dropout {self.dropout:g}"
+            f"{self.and_dtype}"
         )
 
     def peft_config(self, target_modules: list[str], *, task: str = "CAUSAL_LM") -> AdaLoraConfig:

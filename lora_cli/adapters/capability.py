@@ -32,6 +32,8 @@ class Capability:
     """On the embedding of tokens and on the output head, where they are not tied."""
     patterns: str = ""
     """With ranks and alphas of their own for some modules (`rank_pattern`, `alpha_pattern`)."""
+    bfloat16: str = ""
+    """Held and trained in bfloat16 (`dtype`)."""
     lora_fa: str = ""
     """With the optimizer lora_fa, which trains B alone."""
     merge: str = ""

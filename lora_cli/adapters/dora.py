@@ -23,6 +23,8 @@ class Dora(LowRankSpec):
     """The method: LoRA on each row's direction, and its magnitude beside it."""
 
     capability: ClassVar[Capability] = Capability(
+        bfloat16="its magnitudes learn in smaller steps than bfloat16 has, and most would stay as "
+        "they start",
         lora_fa="it corrects B for a weight that B·A is added to, and here the sum is scaled; "
         "use adamw",
         exports="approximation",

@@ -47,7 +47,7 @@ class NoRa(LowRankSpec):
     """Rank of the update: the size between the two trained matrices."""
     outer_rank: int = Field(default=64, ge=1)
     """How many of the weight's singular directions the update can use: at most as many as it has.
-    The frozen pair is held in float32 beside the weight, for its rows and columns times this."""
+    The frozen pair is held beside the weight, for its rows and columns times this."""
     svd: Literal["full", "fast"] = "full"
     """`fast`: a randomised SVD, for large models; its last directions are a little off."""
 
@@ -72,6 +72,7 @@ class NoRa(LowRankSpec):
         return (
             f"{self.variant}, rank {self.rank} within {self.outer_rank}, "
             f"alpha {self.resolved_alpha:g}, scaling {self.scaling:.4g}, dropout {self.dropout:g}"
+            f"{self.and_dtype}"
         )
 
     def start(self, evidence: Evidence) -> Start:

@@ -7,12 +7,15 @@ writes to it its input:
 
   each layer  2·(4h + 4)                        a float32 copy of both norms' inputs, and its scale
             + d·(Σ out of readers + Σ in of writers) + 4·heads          attention and feed-forward
-            + Σ over adapted modules of (4·in + 4·rank [+ in, 4·in with dropout])
+            + Σ over adapted modules of a·(in + rank) [+ in with dropout]
   the loss    12 · vocabulary for 256 tokens    logits, their log-softmax and its gradient, float32
             + 3·d·h                             what the head reads, chosen of it, and its gradient
 
 (h the hidden size, d the bytes of a number of the base.) With checkpointing a layer keeps d·h, and
 one layer's worth comes back at a time.
+
+(a the bytes of a number of the adapter.) A module's input is a copy of its own where it is cast for
+the adapter or dropped from; elsewhere modules side by side keep one. A frozen A keeps none.
 
 It does not know kernels' workspaces, repeated keys and values, masks of padded batches, towers of
 other modalities, or what a method other than LoRA keeps; ±15 % is said of its results.
@@ -35,6 +38,7 @@ from lora_cli.memory.trace import Category, Phase, Storage, Trace
 from lora_cli.plan.run_plan import RunPlan
 from lora_cli.quantization.bitsandbytes import FourBit, Quantized
 from lora_cli.targets.roles import layer_of
+from lora_cli.targets.select import is_inside
 from lora_cli.tasks.task import CHUNK
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -145,10 +149,27 @@ def _constants_bytes(parameters: int, columns: int, method: Quantized) -> int:
 
 
 def _adapter(step: _Step) -> Iterator[Storage]:
-    """Yield the adapter, always in float32, and what the optimizer keeps of it."""
-    trainable, name = step.plan.adapter.trainable_parameters, step.plan.optimizer.name
-    yield _held(4 * trainable, "adapter", "adapter")
-    yield _held(round(_state_per_number(step.plan) * _unpaged(step)), "optimizer", name)
+    """Yield the adapter, and what the optimizer keeps of it."""
+    name = step.plan.optimizer.name
+    yield _held(_trained_bytes(step), "adapter", "adapter")
+    state = round(_state_per_number(step.plan) * _unpaged(step))
+    yield _held(2 * _trained_bytes(step) if _is_torchs(step.plan) else state, "optimizer", name)
+
+
+def _trained_bytes(step: _Step) -> int:
+    """Return the bytes of all that is trained: pairs in a dtype of theirs, the rest in float32."""
+    trainable, spec = step.plan.adapter.trainable_parameters, step.plan.adapter.spec
+    if not isinstance(spec, LowRankSpec):
+        return 4 * trainable
+    base = step.base
+    whole = {each.name: each for each in (*base.linears, base.embedding, base.output_head) if each}
+    beside = sum(_size(e) for e in whole.values() if is_inside(e.name, spec.modules_to_save))
+    return BYTES[spec.dtype] * (trainable - beside) + 4 * beside
+
+
+def _is_torchs(plan: RunPlan) -> bool:
+    """Return whether the optimizer is torch's own, whose state has the parameters' dtype."""
+    return not plan.optimizer.package
 
 
 def _state_per_number(plan: RunPlan) -> float:
@@ -195,15 +216,13 @@ def _recomputed(step: _Step) -> Iterator[Storage]:
 
 
 def _gradients(step: _Step) -> Storage:
-    size = 4 * step.plan.adapter.trainable_parameters
-    return Storage(size, "gradients", "adapter", "backward")
+    return Storage(_trained_bytes(step), "gradients", "adapter", "backward")
 
 
 def _update(step: _Step) -> Storage:
     """Return what AdamW makes while it steps: one tensor of the size of all parameters."""
-    size = 4 * step.plan.adapter.trainable_parameters
-    own = step.plan.optimizer.name in ("adamw", "lora_fa")
-    return Storage(size if own else 0, "temporaries", step.plan.optimizer.name, "optimizer")
+    size = _trained_bytes(step) if _is_torchs(step.plan) else 0
+    return Storage(size, "temporaries", step.plan.optimizer.name, "optimizer")
 
 
 def _layer_bytes(step: _Step, layer: int) -> int:
@@ -214,17 +233,26 @@ def _layer_bytes(step: _Step, layer: int) -> int:
     readers = sum(each.out_features for each in linears if each.in_features == hidden)
     writers = sum(each.in_features for each in linears if each.in_features != hidden)
     kept = step.number * (readers + writers + _experts_width(step, layer))
-    inputs = sum(_input_bytes(step, each) for each in linears if each.name in step.adapted)
-    return norms + kept + 4 * step.number_in_config("num_attention_heads", "n_head") + inputs
+    adapted = [each for each in linears if each.name in step.adapted]
+    heads = step.number_in_config("num_attention_heads", "n_head")
+    return norms + kept + 4 * heads + _adapted_bytes(step, adapted)
 
 
-def _input_bytes(step: _Step, linear: LinearFacts) -> int:
-    """Return what an adapted module keeps for each token: its input, cast to float32."""
-    spec = step.plan.adapter.spec
-    if step.plan.optimizer.freezes_a or not isinstance(spec, LowRankSpec):
-        return 4 * linear.in_features
-    dropped = 5 * linear.in_features if spec.dropout else 0
-    return 4 * linear.in_features + 4 * spec.rank_of(linear.name) + dropped
+def _adapted_bytes(step: _Step, adapted: list[LinearFacts]) -> int:
+    """Return what a layer's adapted modules keep for each token, beside what the base keeps."""
+    spec, inputs = step.plan.adapter.spec, sum(each.in_features for each in adapted)
+    if not isinstance(spec, LowRankSpec):
+        return 4 * inputs
+    number = BYTES[spec.dtype]
+    kept = number * sum(spec.rank_of(each.name) for each in adapted)
+    if spec.dropout:
+        kept += inputs  # the mask
+    if step.plan.optimizer.freezes_a:
+        return kept
+    if not spec.dropout and spec.dtype == step.plan.model.dtype:
+        shared = {(each.name.rpartition(".")[0], each.in_features) for each in adapted}
+        inputs = sum(size for _, size in shared)
+    return kept + number * inputs
 
 
 def _experts_width(step: _Step, layer: int) -> int:

@@ -101,6 +101,14 @@ def _optimizer(plan: RunPlan) -> Iterator[Lever]:
         yield Lever("optimizer state in 8 bits", settings, "coarser steps")
 
 
+def _adapter_dtype(plan: RunPlan) -> Iterator[Lever]:
+    spec = plan.adapter.spec
+    if not isinstance(spec, LowRankSpec) or spec.capability.bfloat16:
+        return
+    if plan.model.dtype == "bfloat16" and spec.dtype == "float32":
+        yield Lever("adapter in bfloat16", ("adapter.dtype=bfloat16",), "coarser steps")
+
+
 def _dtype(plan: RunPlan) -> Iterator[Lever]:
     if plan.model.dtype == "float32":
         yield Lever("base in bfloat16", ("model.dtype=bfloat16",), "a rounded base")
@@ -133,6 +141,7 @@ _OFFERS: tuple[Callable[[RunPlan], Iterator[Lever]], ...] = (
     _evaluation,
     _checkpointing,
     _optimizer,
+    _adapter_dtype,
     _dtype,
     _quantization,
     _rank,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lora_cli.adapters import AdapterSpec
+from lora_cli.adapters.low_rank import LowRankSpec
 from lora_cli.adapters.variant import SavedAdapter, Start
 from lora_cli.errors import RunError
 from lora_cli.model.beside import (
@@ -82,9 +83,10 @@ def attach_adapter(  # noqa: PLR0913
     starts: Mapping[str, Start] | None = None,
     task: str = "CAUSAL_LM",
 ) -> AttachedAdapter:
-    """Return the base with a new adapter in float32 on exactly `modules`.
+    """Return the base with a new adapter on exactly `modules`.
 
-    The adapter's first values depend on `seed` alone, or are those of `starts`.
+    The adapter's first values depend on `seed` alone, or are those of `starts`. It is in float32,
+    but for pairs that `spec` holds in another dtype: they are rounded to it once they have started.
 
     Raises:
         RunError: peft refuses the adapter, or attached to other modules than the plan says.
@@ -111,7 +113,20 @@ def attach_adapter(  # noqa: PLR0913
     adapter = AttachedAdapter(model, spec, starts or {})
     for name, start in adapter.starts.items():
         spec.put_start(model.base_model.model.get_submodule(name), start)
+    if isinstance(spec, LowRankSpec):
+        _hold_pairs_in(model, spec.dtype)
     return adapter
+
+
+def _hold_pairs_in(model: PeftModel, dtype: str) -> None:
+    """Round A and B of all layers to a dtype; what is trained beside them stays as it is."""
+    import torch
+    from peft.tuners.lora import LoraLayer
+
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            for part in layer.adapter_layer_names:
+                getattr(layer, part).to(getattr(torch, dtype))
 
 
 def _check_names(model: PeftModel, planned: set[str]) -> None:

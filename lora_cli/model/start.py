@@ -50,7 +50,7 @@ def compute_starts(
                 inputs=gathered.get(name) if spec.start_from == "inputs" else None,
                 gradient=gathered.get(name) if spec.start_from == "gradients" else None,
             )
-            starts[name] = _on_cpu(spec.start(evidence))
+            starts[name] = _on_cpu(_rounded(spec.start(evidence), spec.dtype))
             report(StartsDone(len(starts), len(modules)))
     return starts
 
@@ -60,6 +60,18 @@ def _rounding_first(
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return `requantized` for float32 weights, which the base rounds before it holds them."""
     return lambda weight: requantized(weight.to(dtype)).float()
+
+
+def _rounded(start: Start, dtype: str) -> Start:
+    """Return a start with the first values that a pair in `dtype` can have, in float32.
+
+    A base that gives up these values gives up the rounded ones: together they are what it was.
+    """
+    import torch
+
+    held = getattr(torch, dtype)
+    first = Factors(start.first.a.to(held).float(), start.first.b.to(held).float())
+    return Start(first, first if start.taken is start.first else start.taken)
 
 
 def _on_cpu(start: Start) -> Start:

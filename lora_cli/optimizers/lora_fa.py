@@ -40,7 +40,7 @@ class LoraFa(AdamWSettings):
         def correct(*_step: Any) -> None:
             for b, correction in corrections.items():
                 if b.grad is not None:
-                    b.grad = b.grad @ correction
+                    b.grad = (b.grad.to(correction.dtype) @ correction).to(b.dtype)
 
         trained = [each for each in parameters.values() if each.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=learning_rate, **self.arguments())
@@ -49,9 +49,12 @@ class LoraFa(AdamWSettings):
 
 
 def _inverse_gram(a: torch.Tensor) -> torch.Tensor:
-    """Return (A·Aᵀ)⁻¹ of A (rank, in): (rank, rank), a pseudo-inverse where A's rank is less."""
+    """Return (A·Aᵀ)⁻¹ of A (rank, in): (rank, rank), a pseudo-inverse where A's rank is less.
+
+    It is in float32, whatever A is in: its own rounding would turn every step.
+    """
     import torch
 
     wide = a.detach().double()
     inverse: torch.Tensor = torch.linalg.pinv(wide @ wide.T, hermitian=True)
-    return inverse.to(a.dtype)
+    return inverse.float()

@@ -54,6 +54,23 @@ def _pattern_faults(
             yield pattern, message, "let each module match one pattern only"
 
 
+def dtype_problems(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
+    """Refuse pairs in bfloat16 where the method needs more, or the base would gain nothing."""
+    spec = plan.adapter.spec
+    if not isinstance(spec, LowRankSpec) or spec.dtype == "float32":
+        return
+    where = inputs.source.of_value(("adapter", "dtype"))
+    if spec.capability.bfloat16:
+        message = f"{spec.variant} in {spec.dtype}: {spec.capability.bfloat16}"
+        yield Problem(where, message, "remove the line, or use lora")
+    elif plan.model.dtype != spec.dtype:
+        message = (
+            f"an adapter in {spec.dtype} on a base in {plan.model.dtype}: each layer's inputs "
+            "would be rounded for it"
+        )
+        yield Problem(where, message, f"remove the line, or set `model.dtype: {spec.dtype}`")
+
+
 def expert_problems(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
     """Refuse tensors that are adapted by themselves where peft has no method for them."""
     spec = plan.adapter.spec
@@ -140,6 +157,7 @@ def token_problems(plan: RunPlan, inputs: Inputs) -> Iterator[Problem]:
 
 ADAPTER_RULES = (
     pattern_problems,
+    dtype_problems,
     expert_problems,
     barred_problems,
     embedding_problems,

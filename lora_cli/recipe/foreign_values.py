@@ -12,6 +12,7 @@ _DTYPES = {
 
 FOREIGN_VALUES: Mapping[str, Mapping[str, str]] = {
     "model.dtype": _DTYPES,
+    "adapter.dtype": _DTYPES,
     "quantization.compute_dtype": _DTYPES,
     "model.attention": {
         "flash_attention_2": "flash fa2 flash_attn flash_attn_2 flash_attention flash2",

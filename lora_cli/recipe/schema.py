@@ -60,7 +60,8 @@ class ModelSection(Section):
     revision: Text | None = None
     """Branch, tag or commit on the hub. Left out: `main`, pinned to its commit in the plan."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the frozen base; the adapter is always float32. `auto`: the best here."""
+    """Precision of the frozen base; the adapter is float32, or as `adapter.dtype` says. `auto`: the
+    best here."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
     """Attention kernel. `auto`: `eager` on a CPU where no row has over 512 tokens, else `sdpa`."""
     chat_template: Text | None = None

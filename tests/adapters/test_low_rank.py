@@ -68,6 +68,7 @@ def test_defaults() -> None:
         "rank": 16,
         "alpha": None,
         "dropout": 0.0,
+        "dtype": "float32",
         "rank_pattern": {},
         "alpha_pattern": {},
         "target_parameters": (),

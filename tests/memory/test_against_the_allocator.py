@@ -56,6 +56,10 @@ CASES: dict[str, tuple[BatchShape, dict[str, Any]]] = {
         },
     ),
     "int8": (PADDED, {"model": BF16, "quantization": "int8"}),
+    "pairs in bfloat16, dropout": (
+        PADDED,
+        {"model": BF16, "adapter": {"dtype": "bfloat16", "dropout": 0.1}},
+    ),
     "AdamW in 8 bits": (PADDED, {"model": BF16, "training": {"optimizer": "adamw_8bit"}}),
 }
 

@@ -84,7 +84,30 @@ def test_activations_are_those_of_the_formula(bare: Bare) -> None:
     found = by_category(trace_of(bare(*SMALL, only_q_and_v)))["activations"]
     assert found == activations(two, lambda inputs: 4 * inputs + 4 * RANK)
     dropped = by_category(trace_of(bare(*SMALL, only_q_and_v, "adapter.dropout=0.1")))
-    assert dropped["activations"] == activations(two, lambda n: 4 * n + 4 * RANK + 5 * n)
+    assert dropped["activations"] == activations(two, lambda n: 4 * n + 4 * RANK + n)
+    frozen = by_category(trace_of(bare(*SMALL, only_q_and_v, "training.optimizer=lora_fa")))
+    assert frozen["activations"] == activations(two, lambda _: 4 * RANK)
+
+
+def test_pairs_in_the_dtype_of_the_base_share_an_input_and_halve_the_rest(bare: Bare) -> None:
+    only_q_and_v = ("adapter.target_modules=[q_proj, v_proj]", "adapter.dtype=bfloat16")
+    subject = bare(*SMALL, *only_q_and_v)
+    trainable, found = subject.plan.adapter.trainable_parameters, by_category(trace_of(subject))
+    assert (found["adapter"], found["optimizer"]) == (2 * trainable, 4 * trainable)
+    two = [(HIDDEN, HIDDEN), (HIDDEN, KEYS)]
+    assert found["activations"] == activations(two, lambda inputs: inputs + 2 * RANK)
+    dropped = by_category(trace_of(bare(*SMALL, *only_q_and_v, "adapter.dropout=0.1")))
+    assert dropped["activations"] == activations(two, lambda n: 2 * n + 2 * RANK + n)
+    small = by_category(trace_of(bare(*SMALL, *only_q_and_v, "training.optimizer=adamw_8bit")))
+    assert small["optimizer"] == round((2 + 8 / 256) * trainable)
+
+
+def test_what_is_trained_beside_such_pairs_is_in_float32(bare: Bare) -> None:
+    subject = bare(*SMALL, "adapter.dtype=bfloat16", "adapter.modules_to_save=[lm_head]")
+    pairs = subject.plan.adapter.trainable_parameters - VOCABULARY * HIDDEN
+    found = by_category(trace_of(subject))
+    assert found["adapter"] == 2 * pairs + 4 * VOCABULARY * HIDDEN
+    assert found["optimizer"] == 2 * found["adapter"]
 
 
 def test_the_loss_is_twelve_bytes_a_logit_of_a_chunk(bare: Bare) -> None:
@@ -112,6 +135,7 @@ def test_what_a_step_begins_with_is_left_after_it(bare: Bare) -> None:
         ("training.max_length=256", "training.max_length=320"),
         ("adapter.rank=8", "adapter.rank=64"),
         ("adapter.dropout=0", "adapter.dropout=0.1"),
+        ("adapter.dtype=bfloat16", "adapter.dtype=float32"),
         ("quantization=nf4", "quantization=none"),
         ("training.gradient_checkpointing=true", "training.gradient_checkpointing=false"),
     ],
@@ -150,8 +174,11 @@ def test_a_token_goes_through_some_experts_alone(tmp_path: Path) -> None:
     [
         ((), 0.06),
         (("training.gradient_checkpointing=true", "quantization=nf4"), 0.06),
+        (("adapter.dropout=0.1",), 0.06),
+        (("adapter.dtype=bfloat16",), 0.06),
+        (("training.optimizer=lora_fa",), 0.06),
     ],
-    ids=["plain", "checkpointed nf4"],
+    ids=["plain", "checkpointed nf4", "dropout", "adapter in bfloat16", "frozen A"],
 )
 def test_the_closed_form_is_near_the_simulation(
     bare: Bare, settings: tuple[str, ...], most: float

@@ -36,6 +36,10 @@ def test_the_mildest_come_first(bare: Bare) -> None:
         ("training.batch_size=1", "one row at a time"),
         ("training.gradient_checkpointing=true", "checkpointing"),
         ("training.optimizer=paged_adamw_8bit", "optimizer state in 8 bits"),
+        ("adapter.dtype=bfloat16", "adapter in bfloat16"),
+        ("adapter=dora", "adapter in bfloat16"),
+        ("adapter=vera", "adapter in bfloat16"),
+        ("model.dtype=float32", "adapter in bfloat16"),
         ("quantization=nf4", "base in 4 bits"),
         ("adapter.rank=1", "rank 0"),
         ("training.max_length=64", "rows of 32 tokens"),
@@ -63,6 +67,15 @@ def test_smaller_evaluation_batches_are_offered_where_they_are_larger(
 ) -> None:
     assert "smaller evaluation batches" in names(subject(evaluation=0.25))
     assert "smaller evaluation batches" not in names(subject())
+
+
+def test_an_adapter_in_bfloat16_saves_where_the_base_is_in_it(
+    bare: Bare, simulated: list[RunPlan]
+) -> None:
+    subject = bare()
+    found = {each.lever.name: each for each in effects(subject, estimate(subject))}
+    lever = found["adapter in bfloat16"].lever
+    assert (lever.settings, lever.cost) == (("adapter.dtype=bfloat16",), "coarser steps")
 
 
 def test_what_no_plan_can_have_is_not_offered(bare: Bare, simulated: list[RunPlan]) -> None:

@@ -77,3 +77,16 @@ def test_what_is_no_pair_is_trained_as_it_is() -> None:
     optimizer.step()
     assert whole.grad.tolist() == [1.0, 1.0]
     assert whole.tolist() == pytest.approx([0.9, 0.9])
+
+
+def test_a_pair_in_bfloat16_is_corrected_in_float32() -> None:
+    """To one rounding of the gradient, where a rounded correction would add its own."""
+    parameters = {name: torch.nn.Parameter(each.bfloat16()) for name, each in pair()[0].items()}
+    a, b = parameters.values()
+    optimizer = LoraFa(name="lora_fa").build(parameters, learning_rate=0.1)
+    gradient = torch.randn(SIZE, RANK).bfloat16()
+    b.grad = gradient.clone()
+    optimizer.step()
+    wide = a.detach().double()
+    exact = gradient.double() @ torch.linalg.inv(wide @ wide.T)
+    torch.testing.assert_close(b.grad.double(), exact, rtol=2**-8, atol=0)

@@ -376,3 +376,37 @@ def test_a_start_that_a_base_gives_no_ground_for(
     on = "LlamaForCausalLM" if method == "none" else f"a base in {method}"
     assert f": {variant} on {on}: {reason}" in said
     assert "use " in said
+
+
+@pytest.mark.parametrize(
+    ("variant", "flags", "problem"),
+    [
+        (
+            "dora",
+            ["model.dtype=bfloat16"],
+            (
+                "dora in bfloat16: its magnitudes learn in smaller steps than bfloat16 has, and "
+                "most would stay as they start (remove the line, or use lora)"
+            ),
+        ),
+        (
+            "pissa",
+            ["model.dtype=float32"],
+            (
+                "an adapter in bfloat16 on a base in float32: each layer's inputs would be rounded "
+                "for it (remove the line, or set `model.dtype: bfloat16`)"
+            ),
+        ),
+    ],
+)
+def test_pairs_in_bfloat16_are_refused_where_they_lose_or_gain_nothing(
+    refused: Refused, variant: str, flags: list[str], problem: str
+) -> None:
+    (found,) = refused("llama", *flags, variant=variant, dtype="bfloat16")
+    assert found == f"adapter.dtype: {problem}"
+
+
+def test_pairs_in_bfloat16_are_told_in_the_plan(planned: Planned) -> None:
+    plan = planned("llama", "model.dtype=bfloat16", "adapter.dtype=bfloat16")
+    assert ("adapter.dtype", "bfloat16") in {(each.field, each.value) for each in plan.decisions}
+    assert plan.adapter.spec.summary().endswith("dropout 0, in bfloat16")

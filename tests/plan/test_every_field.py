@@ -66,6 +66,7 @@ CHANGES: dict[str, tuple[list[str], str]] = {
     "adapter.rank": ([], "5"),
     "adapter.alpha": ([], "9.5"),
     "adapter.dropout": ([], "0.1"),
+    "adapter.dtype": (["model.dtype=bfloat16"], "bfloat16"),
     "adapter.target_modules": ([], "attention"),
     "adapter.target_modules.regex": ([], ".*q_proj"),
     "adapter.exclude_modules": ([], "[q_proj]"),
