@@ -15,9 +15,9 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test $(VENV)/.demo
 	$(PYTEST)
 
-# All cells of the matrix of merges; `make test` runs one of each kind.
+# All cells of the matrices of training and of merges; `make test` runs some of each kind.
 matrix: $(VENV)/.test $(VENV)/.demo
-	$(PYTEST) -m "not gpu" tests/merge/test_matrix.py
+	$(PYTEST) -m "not gpu" tests/adapters/test_matrix.py tests/merge/test_matrix.py
 
 # The property tests on other examples than those of `make test`, and more where they set no number.
 fuzz: $(VENV)/.test $(VENV)/.demo
