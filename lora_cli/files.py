@@ -56,14 +56,21 @@ def write_bytes(path: Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def behind_links(path: Path) -> Path:
+    """Return where `path` leads to; one that leads in a circle stays, and cannot be written."""
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Give a temporary sibling to fill; on success it takes the place of `path`, whole.
 
+    Where `path` is a link, that is the place it leads to, on whatever disk; the link stays.
     Where `path` is there already, a process that dies between the two renames leaves no `path` at
     all, and the old folder beside it: never a mixture of both. What processes that died before
     that had begun is deleted.
     """
+    path = behind_links(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(path)
     temporary = _new_sibling(path)
@@ -88,6 +95,7 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     gives, which may write `path` meanwhile, and deletes what nobody holds: not every file system
     has locks.
     """
+    path = behind_links(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(path.name + _SCRATCH)
     _remove_unfinished(scratch)

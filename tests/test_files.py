@@ -241,6 +241,28 @@ def test_a_scratch_folder_stays_where_there_are_no_locks(
         assert scratch.is_dir()
 
 
+def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "near").mkdir()
+    link, far = tmp_path / "near" / "merged", tmp_path / "far" / "merged"
+    link.symlink_to(far)
+    for text in ("first", "second"):
+        with scratch_folder(link) as scratch:
+            assert scratch.parent == far.parent, "on the disk that has the room"
+            fill(link, text)
+        assert (far / "name").read_text() == text
+    assert link.is_symlink()
+    assert [path.name for path in link.parent.iterdir()] == ["merged"]
+    assert [path.name for path in far.parent.iterdir()] == ["merged"]
+
+
+def test_a_link_in_a_circle_cannot_be_written(tmp_path: Path) -> None:
+    link = tmp_path / "merged"
+    link.symlink_to(link)
+    with pytest.raises(OSError, match="merged"):
+        fill(link, "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["merged"]
+
+
 def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:
     with new_folder(tmp_path / "one") as under_way:
         fill(tmp_path / "one", "other")

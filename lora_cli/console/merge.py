@@ -85,9 +85,10 @@ def _notes(merged: MergeResult) -> Iterator[str]:
     elif merged.proof is not None and merged.proof.lost > MUCH:
         share = f"{merged.proof.lost:.0%} of what the adapter changes"
         yield f"rounding takes {share}: it is small; --dtype float32 keeps it"
+    yield from merged.notes
     if merged.difference_to_training is not None:
         yield (
-            "on the original weights it is not the model that was trained: logits "
+            f"on the weights of {merged.base} it is not the model that was trained: logits "
             f"differ from that by {merged.difference_to_training:.2g} of their spread"
         )
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 TENSORS = "adapter_model.safetensors"
+OF_RUN = "adapter"
+"""The adapter's folder in a run directory."""
 PREFIX = "base_model.model."
 SIDE_A, SIDE_B = ".lora_A.weight", ".lora_B.weight"
 _LAYERS_OF_PEFT = (".token_adapter.", ".base_layer.", ".original_module.")
@@ -66,13 +68,21 @@ def find_adapter(path: Path) -> Path:
     Raises:
         MergeError: there is no adapter.
     """
-    for folder in (path, path / "adapter"):
+    for folder in (path, path / OF_RUN):
         if (folder / CONFIG).is_file():
             return folder
     hint = f"name a run directory, or a folder with {CONFIG}"
     if (path / "checkpoints").is_dir():
         hint = "the run is not finished: go on with `loracli train RECIPE --resume`"
     raise MergeError("holds no adapter", str(path), hint)
+
+
+def is_of_run(folder: Path) -> bool:
+    """Return whether a folder is the adapter of a run directory."""
+    from lora_cli.plan.run_folder import PLAN  # imports all that reads recipes
+
+    place = folder.resolve()
+    return place.name == OF_RUN and (place.parent / PLAN).is_file()
 
 
 def read_adapter(folder: Path) -> AdapterFolder:

@@ -34,6 +34,11 @@ def quantization_of(origin: Mapping[str, Any]) -> str:
     return str((origin.get("quantization") or {}).get("method", "none"))
 
 
+def made_from(origin: Mapping[str, Any]) -> str:
+    """Return the name of the model that a run made a base of its own of; "" where it did not."""
+    return str(origin.get("base_made_from", {}).get("base", ""))
+
+
 def base_name(config: AdapterConfig, origin: Mapping[str, Any]) -> str:
     """Return the base's name or path.
 

@@ -78,10 +78,23 @@ class Exportable(AdapterFolder):
 
 
 def read_exportable(folder: Path) -> Exportable:
+    """Return the adapter in `folder`, for a causal language model: servers take no others.
+
+    Raises:
+        MergeError: it is for another task, cannot be read, or no plain LoRA can hold what it is.
+    """
+    config = read_any_config(folder)
+    if config.task not in CAUSAL_TASKS:
+        message = f"adapters for {config.task} are not exported"
+        raise MergeError(message, str(config.path), INSTEAD)
+    return read_for_any_task(folder)
+
+
+def read_for_any_task(folder: Path) -> Exportable:
     """Return the adapter in `folder`.
 
     Raises:
-        MergeError: it cannot be read, or a plain LoRA cannot hold what it is.
+        MergeError: it cannot be read, or no plain LoRA can hold what it is.
     """
     config = read_any_config(folder)
     _check_form(config)
@@ -95,8 +108,6 @@ def read_exportable(folder: Path) -> Exportable:
 
 def _check_form(config: AdapterConfig) -> None:
     place = str(config.path)
-    if config.task not in CAUSAL_TASKS:
-        raise MergeError(f"adapters for {config.task} are not exported", place, INSTEAD)
     if config.kind in PROMPTS:
         message = f"`{config.kind}` adds to what the model reads and changes no weight"
         raise MergeError(message, place, f"{SERVE}, or train a LoRA instead")

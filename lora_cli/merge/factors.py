@@ -6,7 +6,7 @@ No weight of the base is read; VeRA and MiSS need the sizes of its layers, which
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lora_cli.adapters.variant import Factors
 from lora_cli.errors import MergeError, PlanError
@@ -15,6 +15,7 @@ from lora_cli.facts.linear_layers import LinearFacts
 from lora_cli.facts.model_source import ModelSource
 from lora_cli.merge.adapter_config import AdapterConfig, beside_pairs
 from lora_cli.merge.adapter_folder import PREFIX, TENSORS, pairs_of
+from lora_cli.tasks import TASKS
 
 if TYPE_CHECKING:
     import torch
@@ -38,9 +39,9 @@ def factors_of(
     if config.kind == "ADALORA":
         return _adalora(config, tensors)
     if config.kind == "VERA":
-        return _vera(config, tensors, _linears(find_base()))
+        return _vera(config, tensors, _linears(find_base(), config.task))
     if config.kind == "MISS" and config.settings.get("init_weights") != "bat":
-        return _miss(config, tensors, _linears(find_base()))
+        return _miss(config, tensors, _linears(find_base(), config.task))
     if config.kind == "LOHA" and not _has_patterns(config):
         return _loha(config, tensors)
     return None
@@ -145,9 +146,11 @@ def _loha(config: AdapterConfig, tensors: Tensors) -> dict[str, Factors]:
     return pairs
 
 
-def _linears(source: ModelSource) -> dict[str, LinearFacts]:
+def _linears(source: ModelSource, task: str | None) -> dict[str, LinearFacts]:
+    name = next((name for name, each in TASKS.items() if each.peft_task == task), "causal_lm")
+    spec: Any = TASKS[name](name=name)
     try:
-        facts = probe_base_model(source, trust_remote_code=False)
+        facts = probe_base_model(source, spec, trust_remote_code=False)
     except PlanError as error:
         raise MergeError.from_problems(error.problems) from error
     return {linear.name: linear for linear in facts.linears}

@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from lora_cli.errors import MergeError
 from lora_cli.files import new_folder, write_text
 from lora_cli.merge.adapter_folder import AdapterFolder, find_adapter, read_adapter
-from lora_cli.merge.base import doubt_about, fetch_base, find_base, full_precision
+from lora_cli.merge.base import doubt_about, fetch_base, find_base, full_precision, made_from
 from lora_cli.merge.checkpoint import companions_size
-from lora_cli.merge.output import write_companions
+from lora_cli.merge.output import REPORT, write_companions
 from lora_cli.merge.place import check_place, check_room, told_as
 from lora_cli.merge.prepare import MergeOptions, Prepared, prepare_merge
 from lora_cli.merge.writing import lay_out, write_layout
 
 if TYPE_CHECKING:
     from lora_cli.merge.proof import Proof
-
-REPORT = "merge_report.json"
 
 Phase = Literal["reading", "writing", "checking"]
 Progress = Callable[[Phase, int, int], None]
@@ -38,7 +36,11 @@ class MergeResult:
     base: str
     base_doubt: str
     """Why it is not known to be the base that the adapter was trained on; empty where it is."""
+    base_made_from: str
+    """The model that a run made a base of its own of; empty where it did not."""
     output: str
+    files: list[str]
+    """The names of all files in it: what is put there since is not theirs to be replaced."""
     adapter_tensors: int
     tensors: int
     changed_tensors: int
@@ -51,6 +53,8 @@ class MergeResult:
     difference_to_training: float | None
     """How far the logits are from those on the quantized base that the adapter was trained on,
     relative to their spread, where it was folded into the original weights."""
+    notes: list[str]
+    """What has to be known of it beside the figures."""
     seconds: float
 
 
@@ -93,7 +97,9 @@ def merge_adapter(
                 method=adapter.method,
                 base=str(source.gguf or source.folder),
                 base_doubt=doubt_about(adapter.origin, source),
+                base_made_from=made_from(adapter.origin),
                 output=str(output),
+                files=sorted([REPORT, *(path.name for path in new.iterdir())]),
                 adapter_tensors=len(adapter.tensors),
                 tensors=len(prepared.plan.tensors),
                 changed_tensors=prepared.plan.changed,
@@ -103,6 +109,7 @@ def merge_adapter(
                 bytes_written=sum(path.stat().st_size for path in new.iterdir()),
                 proof=proof,
                 difference_to_training=drift,
+                notes=_notes(adapter, options),
                 seconds=time.perf_counter() - started,
             )
             write_text(new / REPORT, json.dumps(account(result), indent=2) + "\n")
@@ -147,6 +154,12 @@ def _prove(prepared: Prepared, new: Path) -> Proof:
         )
         hint = "merge with --dtype float32, which keeps it"
     raise MergeError(message, str(prepared.adapter.path), hint)
+
+
+def _notes(adapter: AdapterFolder, options: MergeOptions) -> list[str]:
+    if options.onto == "original" and adapter.quantization == "none":
+        return ["--onto original changes nothing: no training on a quantized base is recorded"]
+    return []
 
 
 def _drift(trained: AdapterFolder, prepared: Prepared, new: Path) -> float | None:

@@ -15,14 +15,14 @@ from typing import Literal
 
 from lora_cli.merge.adapter_config import CONFIG as ADAPTER_CONFIG
 from lora_cli.merge.adapter_config import read_json
+from lora_cli.merge.adapter_folder import is_of_run
+from lora_cli.merge.base import ORIGIN
 from lora_cli.merge.loading import adapter_loading, gguf_loading, model_loading
 from lora_cli.merge.named_base import NamedBase, base_of
-from lora_cli.merge.output import CONFIG_FILE
+from lora_cli.merge.output import CONFIG_FILE, MODELFILE, REPORT
 from lora_cli.plan.run_folder import PLAN
 
 CARD = "README.md"
-ADAPTER = "adapter"
-"""The folder in a run directory that its card is of."""
 _USE = re.compile(r"^## Use\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _BASE_LINE = re.compile(r"\A(---\n(?:(?!---\n).*\n)*?)base_model:.*\n")
 _EMPTY_FORM = (
@@ -66,7 +66,7 @@ def card_for(folder: Path, repository: str) -> Card:
     if of_run := _card_of_run(folder):
         elsewhere = _without_paths(of_run, [base.name * base.is_path, _path_in_recipe(folder)])
         return Card(_for_others(elsewhere, contents.use, base), "run")
-    return Card(_made(contents, repository, base), "made")
+    return Card(_made(folder, contents, repository, base), "made")
 
 
 def own_card(folder: Path) -> str:
@@ -81,9 +81,7 @@ def _text(file: Path) -> str:
 
 def _card_of_run(folder: Path) -> str:
     """Return what training wrote of the run whose adapter a folder is, if it is one."""
-    place = folder.resolve()
-    is_of_run = place.name == ADAPTER and (place.parent / PLAN).is_file()
-    return _text(place.parent / CARD) if is_of_run else ""
+    return _text(folder.resolve().parent / CARD) if is_of_run(folder) else ""
 
 
 def _path_in_recipe(folder: Path) -> str:
@@ -107,16 +105,19 @@ def _for_others(card: str, use: str, base: NamedBase) -> str:
     return _USE.sub(lambda _: f"## Use\n\n{use}\n\n", card).rstrip("\n") + "\n"
 
 
-def _made(contents: _Contents, repository: str, base: NamedBase) -> str:
+def _made(folder: Path, contents: _Contents, repository: str, base: NamedBase) -> str:
     """Return a card in Markdown, with the front matter that hubs read."""
+    by_loracli = any((folder / name).is_file() for name in (ORIGIN, REPORT, MODELFILE))
+    tags = [contents.tag, "loracli"] if by_loracli else [contents.tag]
+    made = ", made with loracli" if by_loracli else ""
     head = [f"library_name: {contents.library}"]
     head += [f"base_model: {json.dumps(base.hub_id)}"] if base.hub_id else []
-    head += [f"tags: [{contents.tag}, loracli]"]
+    head += [f"tags: [{', '.join(tags)}]"]
     of_base = f" of `{base.told}`" if base.told else ""
     return (
         "---\n" + "\n".join(head) + "\n---\n\n"
         f"# {repository.partition('/')[2]}\n\n"
-        f"{contents.what}{of_base}, made with loracli.\n\n"
+        f"{contents.what}{of_base}{made}.\n\n"
         f"## Use\n\n{contents.use}\n"
     )
 

@@ -9,14 +9,16 @@ from pathlib import Path
 from lora_cli.facts.model_source import PACKAGE_PREFIX
 from lora_cli.merge.adapter_config import CONFIG as ADAPTER_CONFIG
 from lora_cli.merge.adapter_config import read_json
-from lora_cli.merge.base import ORIGIN, read_origin
+from lora_cli.merge.base import ORIGIN, made_from, read_origin
+from lora_cli.merge.output import REPORT
 
-REPORT = "merge_report.json"
 _NAMED_BY = (
     (ORIGIN, "base"),
     (ADAPTER_CONFIG, "base_model_name_or_path"),
+    (REPORT, "base_made_from"),
     (REPORT, "base"),
 )
+"""A merged model is one of the model that the run's own base was made of: it needs neither."""
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 """Those of the hub's first models have no owner: `gpt2`."""
 _IN_HUB_CACHE = re.compile(r"models--(?:([\w.-]+?)--)?([\w.-]+)/snapshots/")
@@ -84,12 +86,8 @@ def base_of(folder: Path) -> NamedBase:
     for file, key in _NAMED_BY:
         name = read_json(folder / file).get(key) if (folder / file).is_file() else None
         if isinstance(name, str) and name:
-            return NamedBase(name, _made_from(folder))
+            return NamedBase(name, made_from(read_origin(folder)))
     return NamedBase()
-
-
-def _made_from(folder: Path) -> str:
-    return str(read_origin(folder).get("base_made_from", {}).get("base", ""))
 
 
 def paths_told(folder: Path) -> list[str]:

@@ -21,9 +21,9 @@ TOKENIZER_FILES = (
     "merges",
     "added_tokens",
 )
-
-
 CONFIG_FILE = "config.json"
+REPORT = "merge_report.json"
+MODELFILE = "Modelfile"
 GENERATION = "generation_config.json"
 """What ends an answer: it goes with the chat template, not with the weights."""
 

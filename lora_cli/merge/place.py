@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lora_cli.errors import LoraCliError, MergeError
+from lora_cli.files import behind_links
+from lora_cli.merge.adapter_folder import OF_RUN
+from lora_cli.merge.earlier import why_kept
 
 HINT = "name another --output"
 _WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -26,19 +29,19 @@ def check_place(output: Path, mark: str, read: Iterable[Path], *, overwrite: boo
     Raises:
         MergeError: something is there that must stay.
     """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    nearest = next(each for each in (output, *output.absolute().parents) if each.exists())
+    if nearest != output and not nearest.is_dir():
+        raise MergeError(f"cannot be written: {nearest} is a file", str(output), HINT)
+    if nearest != output or (output.is_dir() and not any(output.iterdir())):
         return
     place = output.resolve()
-    parts = [part.resolve() for each in read for part in (each, each / "adapter")]
+    parts = [part.resolve() for each in read for part in (each, each / OF_RUN)]
     if any(part.is_relative_to(place) for part in parts):
         raise MergeError("holds what is read: it is not overwritten", str(output), HINT)
     if not overwrite:
         raise MergeError("exists already", str(output), f"{HINT}, or replace it with --overwrite")
-    if not (output / mark).is_file():
-        raise MergeError(f"has no {mark}: it is not overwritten", str(output), HINT)
-    if folders := sorted(each.name for each in output.iterdir() if each.is_dir()):
-        message = f"holds `{folders[0]}`, which was put there since: it is not overwritten"
-        raise MergeError(message, str(output), HINT)
+    if reason := why_kept(output, mark):
+        raise MergeError(f"{reason}: it is not overwritten", str(output), HINT)
 
 
 def check_room(output: Path, size: int) -> None:
@@ -47,7 +50,8 @@ def check_room(output: Path, size: int) -> None:
     Raises:
         MergeError: it has not.
     """
-    folder = next(each for each in (output, *output.absolute().parents) if each.is_dir())
+    place = behind_links(output)
+    folder = next(each for each in (place, *place.parents) if each.is_dir())
     free = shutil.disk_usage(folder).free
     if free < size:
         message = f"needs {size / 1e6:,.2f} MB, and the disk has {free / 1e6:,.2f} MB left"

@@ -13,10 +13,10 @@ from typing import Literal
 from lora_cli.errors import MergeError, PushError
 from lora_cli.merge.adapter_config import CONFIG as ADAPTER_CONFIG
 from lora_cli.merge.model_card import CARD, Card, card_for, own_card
-from lora_cli.merge.named_base import REPORT, base_of, paths_told
+from lora_cli.merge.named_base import base_of, paths_told
+from lora_cli.merge.output import MODELFILE, REPORT
 from lora_cli.words import counted, reason_of
 
-MODELFILE = "Modelfile"
 _PLACE_OF_BASE = re.compile(r'^FROM "+/.*"+\n(?=ADAPTER )', re.MULTILINE)
 """Of an adapter; a model's own file stands beside its Modelfile."""
 LOGIN = (

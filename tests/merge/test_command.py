@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lora_cli.merge.model_card import card_for
 from tests.helpers.adapters import change_config, change_tensors, stored
 from tests.helpers.runs import PLAIN_PEFT
 from tests.merge.conftest import Call
@@ -48,7 +49,9 @@ def test_json_is_for_programs(adapter: Path, tmp_path: Path, loracli: Call) -> N
         "base": json.loads((adapter / "adapter_config.json").read_text())[
             "base_model_name_or_path"
         ],
+        "base_made_from": "",
         "output": str(tmp_path / "merged"),
+        "files": sorted(sizes),
         "tensors": 21,
         "changed_tensors": 2,
         "requantized_tensors": 0,
@@ -56,6 +59,7 @@ def test_json_is_for_programs(adapter: Path, tmp_path: Path, loracli: Call) -> N
         "difference_to_training": None,
         "untied": [],
         "dropped": [],
+        "notes": [],
         "bytes_written": sum(sizes.values()) - sizes["merge_report.json"],
     }
 
@@ -72,6 +76,35 @@ def test_the_options_are_taken(adapter: Path, tmp_path: Path, loracli: Call) -> 
     assert loracli("merge", adapter, "--no-verify")[0] == 1
     assert loracli("merge", adapter, "--no-verify", "--overwrite")[0] == 0
     assert {each.dtype for each in stored(merged).values()} == {torch.float32}
+
+
+def test_the_original_weights_of_what_was_not_quantized_are_no_others(
+    adapter: Path, tmp_path: Path, loracli: Call
+) -> None:
+    merging = ("merge", adapter, "--no-verify", "-o")
+    code, output, _ = loracli(*merging, tmp_path / "one", "--onto", "original")
+    assert code == 0
+    note = "note      --onto original changes nothing: no training on a quantized base is recorded"
+    assert f"{note}\n" in output
+    assert note not in loracli(*merging, tmp_path / "other")[1]
+
+
+def test_onto_the_weights_of_the_runs_own_base_says_whose_they_are(
+    adapter: Path, tmp_path: Path, tiny_model: TinyModel, loracli: Call
+) -> None:
+    """As PiSSA makes one: the model that it was made of is not read."""
+    base = tiny_model("llama")
+    made_from = {"base": str(base), "base_made_from": {"base": "owner/model"}}
+    origin = {**made_from, "quantization": {"method": "nf4"}}
+    (adapter / "loracli.json").write_text(json.dumps(origin))
+    merged = tmp_path / "merged"
+    code, output, _ = loracli("merge", adapter, "--onto", "original", "-o", merged)
+    assert code == 0
+    note = f"note      on the weights of {base} it is not the model that was trained: logits differ"
+    assert f"{note} from that by " in output
+    assert card_for(merged, "me/merged").text.startswith(
+        '---\nlibrary_name: transformers\nbase_model: "owner/model"\n'
+    )
 
 
 def test_a_base_that_was_moved_is_named(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.adapters import change_config, change_tensors
+from tests.helpers.adapters import change_config, change_tensors, make_adapter
 from tests.helpers.methods import APPROXIMATE, EXACT, NOTICES
 from tests.merge.conftest import Call
 
@@ -159,6 +159,24 @@ def test_an_earlier_export_is_replaced_if_told_so(
     code, _, errors = loracli("export", adapter, "-o", adapter, "--overwrite")
     assert code == 1
     assert "holds what is read: it is not overwritten" in errors
+
+
+def test_a_trained_adapter_is_never_replaced(
+    adapter: Path, tmp_path: Path, tiny_model: TinyModel, loracli: Call
+) -> None:
+    trained = make_adapter(tmp_path / "run" / "adapter", tiny_model("llama"), ["v_proj"])
+    (trained / "loracli.json").write_text('{"base": "owner/base", "plan_digest": "1"}')
+    before = (trained / "adapter_model.safetensors").read_bytes()
+    into = ("-o", trained, "--overwrite")
+    for command in (
+        ("export", adapter),
+        ("merge", adapter, adapter, "--method", "linear"),
+        ("extract", tiny_model("llama"), tiny_model("llama"), "--rank", 2),
+    ):
+        code, output, errors = loracli(*command, *into)
+        assert (code, output) == (1, "")
+        assert "holds an adapter that was not exported, extracted or combined: it is not" in errors
+    assert (trained / "adapter_model.safetensors").read_bytes() == before
 
 
 def test_an_output_must_be_named(adapter: Path, loracli: Call) -> None:

@@ -250,6 +250,32 @@ def test_only_a_checkpoint_is_overwritten_and_only_when_told(adapter: Path, tmp_
     assert (tmp_path / "papers" / "thesis.tex").exists()
 
 
+def test_what_was_put_beside_a_merge_stays(adapter: Path, tmp_path: Path) -> None:
+    base = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+    own = Path(shutil.copytree(base["base_model_name_or_path"], tmp_path / "base"))
+    (own / "modeling_own.py").touch()
+    merged, merging = tmp_path / "merged", {"base": str(own), "any_base": True}
+    written = merge_into(merged, adapter, **merging).files
+    assert written == sorted(path.name for path in merged.iterdir())
+    assert {"merge_report.json", "modeling_own.py"} < set(written)
+    (merged / "eval_results.json").write_text("precious")
+    with pytest.raises(MergeError, match=r"holds `eval_results\.json`, which was put there since"):
+        merge_into(merged, adapter, **merging, overwrite=True)
+    assert (merged / "eval_results.json").read_text() == "precious"
+    (merged / "eval_results.json").unlink()
+    assert merge_into(merged, adapter, **merging, overwrite=True).files == written
+
+
+def test_a_merge_goes_where_a_link_leads(adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "merged")
+    for overwrite in (False, True):
+        merge_into(tmp_path / "link", adapter, overwrite=overwrite)
+    assert (tmp_path / "far" / "merged" / "model.safetensors").is_file()
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "far", "link"]
+    assert [path.name for path in (tmp_path / "far").iterdir()] == ["merged"]
+
+
 @pytest.mark.parametrize("what", ["base", "adapter", "."])
 def test_what_is_merged_is_never_overwritten(
     tmp_path: Path, tiny_model: TinyModel, what: str
@@ -257,7 +283,7 @@ def test_what_is_merged_is_never_overwritten(
     base = Path(shutil.copytree(tiny_model("llama"), tmp_path / "base"))
     adapter = make_adapter(tmp_path / "adapter", base, ["q_proj"])
     for folder in (base, adapter, tmp_path):
-        (folder / "merge_report.json").touch()
+        (folder / "merge_report.json").write_text("{}")
     with pytest.raises(MergeError, match="holds what is read: it is not overwritten"):
         merge_into(tmp_path / what, adapter, overwrite=True)
     assert (base / "model.safetensors").is_file()

@@ -42,7 +42,7 @@ def front_matter(card: str) -> dict[str, Any]:
 
 def test_an_adapter_names_its_base_and_how_it_is_loaded(tmp_path: Path) -> None:
     settings = {"peft_type": "LORA", "r": 8, "base_model_name_or_path": "owner/base"}
-    card = model_card(put(tmp_path, adapter_config=settings), "me/tuned")
+    card = model_card(put(tmp_path, adapter_config=settings, loracli={}), "me/tuned")
     assert front_matter(card) == {
         "library_name": "peft",
         "base_model": "owner/base",
@@ -51,6 +51,13 @@ def test_an_adapter_names_its_base_and_how_it_is_loaded(tmp_path: Path) -> None:
     assert "# tuned\n\nAn adapter (LORA, rank 8) of `owner/base`, made with loracli.\n" in card
     assert 'AutoModelForCausalLM.from_pretrained(\n    "owner/base",\n    dtype="auto",\n)' in card
     assert 'PeftModel.from_pretrained(base, "me/tuned")' in card
+
+
+def test_an_adapter_made_elsewhere_is_not_said_to_be_loracli_s(tmp_path: Path) -> None:
+    settings = {"peft_type": "LORA", "r": 8, "base_model_name_or_path": "owner/base"}
+    card = model_card(put(tmp_path, adapter_config=settings), "me/tuned")
+    assert front_matter(card)["tags"] == ["lora"]
+    assert "# tuned\n\nAn adapter (LORA, rank 8) of `owner/base`.\n" in card
 
 
 def test_a_path_is_no_base_that_others_have(tmp_path: Path) -> None:
@@ -322,6 +329,15 @@ def test_a_merged_model(tmp_path: Path, architecture: str, auto_class: str) -> N
     assert f"A fine-tuned model ({architecture}) of `owner/base`" in card
     assert f'{auto_class}.from_pretrained("me/merged", dtype="auto")' in card
     assert "AutoTokenizer" not in card  # it has none
+
+
+def test_a_model_merged_into_a_base_of_the_run_s_own_is_of_the_original(tmp_path: Path) -> None:
+    report = {"base": "/home/me/run/base", "base_made_from": "owner/model"}
+    put(tmp_path, config={"architectures": ["LlamaForCausalLM"]}, merge_report=report)
+    card = model_card(tmp_path, "me/merged")
+    assert front_matter(card)["base_model"] == "owner/model"
+    assert "A fine-tuned model (LlamaForCausalLM) of `owner/model`, made with loracli" in card
+    assert "run" not in card
 
 
 def test_a_gguf_adapter_needs_its_base(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ def earlier(tmp_path: Path) -> Path:
     folder = tmp_path / "earlier"
     folder.mkdir()
     (folder / MARK).touch()
+    (folder / "loracli.json").write_text('{"exported": {}}')
     return folder
 
 
@@ -36,6 +37,12 @@ def test_a_place_without_anything_is_free(tmp_path: Path, overwrite: bool) -> No
     (tmp_path / "empty").mkdir()
     for name in ("absent", "empty"):
         check_place(tmp_path / name, MARK, [], overwrite=overwrite)
+
+
+def test_nothing_is_written_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MergeError, match=r"deep: cannot be written: \S+file is a file"):
+        check_place(tmp_path / "file" / "deep", MARK, [], overwrite=True)
 
 
 def test_what_is_no_such_export_stays(tmp_path: Path, earlier: Path) -> None:
@@ -70,7 +77,10 @@ def test_room_is_that_of_the_disk_of_the_nearest_folder(
     check_room(tmp_path / "new" / "merged", 1_000_000)
     with pytest.raises(MergeError, match=r"needs 1\.25 MB, and the disk has 1\.00 MB left"):
         check_room(tmp_path / "new" / "merged", 1_250_000)
-    assert asked == [tmp_path, tmp_path]
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "merged")
+    (tmp_path / "far").mkdir()
+    check_room(tmp_path / "link", 1_000_000)
+    assert asked == [tmp_path, tmp_path, tmp_path / "far"], "the disk behind a link is filled"
 
 
 def test_what_goes_wrong_is_told_as_the_commands_own(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 from lora_cli.adapters.variant import Factors
 from lora_cli.errors import MergeError, Problem
 from lora_cli.files import sha256_of_file
-from lora_cli.merge.adapter_config import AdapterConfig
+from lora_cli.merge.adapter_config import CAUSAL_TASKS, AdapterConfig
 from lora_cli.merge.adapter_folder import TENSORS, find_adapter
-from lora_cli.merge.exportable import Exportable, read_exportable
+from lora_cli.merge.exportable import INSTEAD, Exportable, read_for_any_task
 from lora_cli.merge.factors import factors_of
 from lora_cli.merge.output import tokenizer_files
 
@@ -74,19 +74,29 @@ def read_inputs(paths: Sequence[Path]) -> list[Input]:
     if problems:
         raise MergeError.from_problems(problems)
     for other in inputs[1:]:
+        _check_same_task(inputs[0], other)
         _check_same_base(inputs[0], other)
         _check_same_shapes(inputs[0], other)
     return inputs
 
 
 def _read(path: Path) -> Input:
-    adapter = read_exportable(find_adapter(path))
+    adapter = read_for_any_task(find_adapter(path))
     pairs = factors_of(adapter.config, adapter.tensors, adapter.find_base)
     if pairs is None:
         message = f"is {adapter.method}, for which no LoRA is known that is exactly the same"
-        hint = f"loracli export {path} --output DIR --error 0.05 first, and combine what it writes"
+        near = f"loracli export {path} --output DIR --error 0.05 first, and combine what it writes"
+        hint = near if adapter.config.task in CAUSAL_TASKS else INSTEAD
         raise MergeError(message, str(adapter.config.path), hint)
     return Input(adapter, pairs)
+
+
+def _check_same_task(first: Input, other: Input) -> None:
+    """Check that both are for one class of model: modules of others have other names."""
+    task, wanted = other.adapter.config.task, first.adapter.config.task
+    if None not in (task, wanted) and task != wanted:
+        message = f"is for {task}, but {first.name} for {wanted}"
+        raise MergeError(message, other.name, "combine adapters for one task")
 
 
 def _check_same_base(first: Input, other: Input) -> None:
@@ -139,7 +149,8 @@ def shared_config(inputs: Sequence[Input]) -> AdapterConfig:
     targets = None if None in names else sorted({name for own in names for name in own or ()})
     transposed = any(config.settings.get("fan_in_fan_out") for config in configs)
     settings = {
-        "task_type": configs[0].task,
+        "task_type": next((config.task for config in configs if config.task), None),
+        "auto_mapping": configs[0].settings.get("auto_mapping"),
         "base_model_name_or_path": configs[0].base_name,
         "revision": configs[0].revision,
         "target_modules": targets,

@@ -15,7 +15,8 @@ from lora_cli.errors import MergeError, Where
 from lora_cli.files import scratch_folder
 from lora_cli.merge.combine.combine import CombineResult, combine_adapters
 from lora_cli.merge.combine.options import CombineOptions
-from lora_cli.merge.merge import REPORT, MergeResult, Progress, merge_adapter
+from lora_cli.merge.merge import MergeResult, Progress, merge_adapter
+from lora_cli.merge.output import REPORT
 from lora_cli.merge.place import check_place, told_as
 from lora_cli.merge.prepare import MergeOptions
 

@@ -12,6 +12,7 @@ from lora_cli.errors import Problem, UsageError, Where
 from lora_cli.merge.combine.choices import Into, MajoritySign, Method
 from lora_cli.merge.fits import limit_error
 from lora_cli.merge.truncate import Limit
+from lora_cli.words import counted
 
 METHODS: tuple[Method, ...] = get_args(Method)
 STACKED: tuple[Method, ...] = ("linear", "cat")
@@ -65,7 +66,8 @@ class CombineOptions:
             UsageError: there are more or fewer weights than adapters.
         """
         if self.weights and len(self.weights) != adapters:
-            message = f"{len(self.weights)} weights for {adapters} adapters"
+            weights = counted(len(self.weights), "weight")
+            message = f"{weights} for {counted(adapters, 'adapter')}"
             raise UsageError(message, hint="give one for each, in the same order, or none at all")
         return self.weights or (1.0,) * adapters
 

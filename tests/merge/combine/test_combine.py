@@ -11,20 +11,24 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PeftConfig, PeftModel, VeraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from lora_cli.errors import MergeError
 from lora_cli.files import sha256_of_file
 from lora_cli.merge.combine import combine as module
 from lora_cli.merge.combine.combine import CombineResult, combine_adapters
+from lora_cli.merge.combine.into_model import combine_into_model
 from lora_cli.merge.combine.options import CombineOptions
 from lora_cli.merge.export import export_lora
+from lora_cli.merge.prepare import MergeOptions
 from lora_cli.merge.truncate import Limit
 from tests.helpers.adapters import adapted_logits, change_config, logits, make_adapter, save_as
 from tests.helpers.changes import changes_of
 from tests.helpers.methods import APPROXIMATE, EXACT, EXACT_ON_LINEAR, NOTICES
 from tests.helpers.serving import llama_cpp_logits, vllm_logits
+from tests.helpers.task_models import make_t5
 from tests.helpers.tiny_models import make_tiny_model
 
 pytestmark = NOTICES
@@ -234,6 +238,8 @@ def test_all_that_have_no_exact_form_are_refused_at_once(
     said = refusal([inexact, a, b], tmp_path / "all")
     assert "is DORA, for which no LoRA is known that is exactly the same" in said
     assert f"loracli export {inexact} --output DIR --error 0.05 first" in said
+    change_config(inexact, task_type="SEQ_2_SEQ_LM")  # which is not exported
+    assert "loracli export" not in refusal([inexact], tmp_path / "all")
     assert "`PROMPT_TUNING` adds to what the model reads" in said
     assert "a plain LoRA cannot hold: modules trained in full" in said
     assert "(fold it, by itself, into its base with `loracli merge`, or serve it with peft)" in said
@@ -263,6 +269,67 @@ def test_what_fails_leaves_nothing(
     with pytest.raises(expected):
         combined(pair, tmp_path / "all")
     assert list(tmp_path.iterdir()) == []
+
+
+# which task
+
+
+def seq2seq_adapter(folder: Path, base: Path, config: PeftConfig, seed: int) -> Path:
+    model = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(base), config)
+    torch.manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_adapters_of_an_encoder_decoder_are_combined(tmp_path: Path) -> None:
+    """VeRA's pairs need the sizes of the base's layers, and so its class."""
+    base, task = make_t5(tmp_path / "base"), {"task_type": "SEQ_2_SEQ_LM"}
+    configs = (
+        LoraConfig(r=4, target_modules=["q", "wo"], **task),
+        VeraConfig(r=2, target_modules=["q"], **task),
+    )
+    pair = [
+        seq2seq_adapter(tmp_path / str(seed), base, config, seed)
+        for seed, config in enumerate(configs)
+    ]
+    options = CombineOptions(weights=(1.0, 0.5), into="model")
+    result = combine_into_model(pair, tmp_path / "model", options, MergeOptions())
+    proof = result.merged.proof
+    assert proof is not None
+    assert proof.relative_difference < 1e-4
+    assert proof.effect > 0.1
+    combined(pair, tmp_path / "all", 1.0, 0.5)
+    config = json.loads((tmp_path / "all" / "adapter_config.json").read_text("utf-8"))
+    assert config["task_type"] == "SEQ_2_SEQ_LM"
+    model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    plain = AutoModelForSeq2SeqLM.from_pretrained(base, dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(plain, tmp_path / "all").merge_and_unload()
+    for name, weight in adapted.state_dict().items():
+        torch.testing.assert_close(weight, model.state_dict()[name], atol=1e-5, rtol=1e-5)
+
+
+def test_adapters_for_two_tasks_are_refused(tmp_path: Path, pair: list[Path]) -> None:
+    a, b = own(pair, tmp_path)
+    change_config(b, task_type="SEQ_2_SEQ_LM")
+    said = refusal([a, b], tmp_path / "all")
+    assert f"{b}: is for SEQ_2_SEQ_LM, but {a} for CAUSAL_LM (combine adapters for one" in said
+    change_config(a, task_type=None)
+    combined([a, b], tmp_path / "all")
+    config = json.loads((tmp_path / "all" / "adapter_config.json").read_text("utf-8"))
+    assert config["task_type"] == "SEQ_2_SEQ_LM"
+
+
+def test_a_class_that_peft_noted_goes_with_it(tmp_path: Path, pair: list[Path]) -> None:
+    noted = {"base_model_class": "BertForMaskedLM", "parent_library": "transformers.models.bert"}
+    adapters = own(pair, tmp_path)
+    for each in adapters:
+        change_config(each, task_type=None, auto_mapping=noted)
+    combined(adapters, tmp_path / "all")
+    config = json.loads((tmp_path / "all" / "adapter_config.json").read_text("utf-8"))
+    assert (config["task_type"], config["auto_mapping"]) == (None, noted)
 
 
 # which base

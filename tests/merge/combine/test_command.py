@@ -166,7 +166,7 @@ def test_options_of_a_model_are_refused_for_an_adapter(
         (["--method", "linear"], "several adapters need --method and --output"),
         (["-o", "all", "--method", "ties"], "`ties` needs a density"),
         (["-o", "all", "--method", "svd", "--rank", "0"], "0 is no rank"),
-        (["-o", "all", "--method", "svd", "--weight", "1"], "1 weights for 2 adapters"),
+        (["-o", "all", "--method", "svd", "--weight", "1"], "1 weight for 2 adapters"),
         (["-o", "all", "--method", "mean"], "'mean' is not one of"),
     ],
 )
