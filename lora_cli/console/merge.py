@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,8 @@ from lora_cli.words import counted
 
 MUCH = 0.5
 """The share of an adapter's effect whose loss is told."""
+FEW = 3
+"""How many of many names are shown."""
 
 
 def merge(adapter: Path, options: MergeOptions, *, as_json: bool) -> MergeResult:
@@ -67,7 +69,7 @@ def show_merge(merged: MergeResult, console: Console) -> None:
         count = counted(merged.requantized_tensors, "more tensor")
         lines.append(f"held      {count} written as the quantized base held them in training")
     if merged.untied:
-        lines.append(f"untied    {', '.join(merged.untied)} now has numbers of its own")
+        lines.append(f"untied    {_some(merged.untied)}: shared with no other now")
     if merged.dropped:
         lines.append(f"left out  {', '.join(merged.dropped)}: this model has no place for them")
     lines.append(f"proof     {_proof(merged)}")
@@ -76,12 +78,20 @@ def show_merge(merged: MergeResult, console: Console) -> None:
         console.print(Text(line), soft_wrap=True)
 
 
+def _some(names: Sequence[str]) -> str:
+    """Return the first few names, and how many there are beside them."""
+    more = [f"{len(names) - FEW} more"] if len(names) > FEW else []
+    return ", ".join([*names[:FEW], *more])
+
+
 def _notes(merged: MergeResult) -> Iterator[str]:
     """Give what has to be known of a merge beside its figures."""
     if merged.base_doubt:
         yield merged.base_doubt
     if merged.proof is not None and not merged.proof.is_felt:
-        yield "the adapter changes next to nothing"
+        small = f", {merged.proof.effect:.2g} of the logits' spread: how much of it rounding leaves"
+        unknown = f"{small} cannot be told" if merged.proof.effect else ""
+        yield f"the adapter changes next to nothing{unknown}"
     elif merged.proof is not None and merged.proof.lost > MUCH:
         share = f"{merged.proof.lost:.0%} of what the adapter changes"
         yield f"rounding takes {share}: it is small; --dtype float32 keeps it"

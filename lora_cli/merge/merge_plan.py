@@ -176,21 +176,28 @@ def _casts(
 
 
 def _settle_ties(adapted: Adapted, places: dict[str, Storage]) -> tuple[Adapted, tuple[str, ...]]:
-    """Give a tied parameter a storage of its own where the adapter sets it apart from the other.
+    """Give tied parameters storages of their own where the adapter sets any of them apart.
 
-    Return the adapter without what it says twice, and the names of the parameters set apart.
+    All of them, since a config has one word for all its ties. Return the adapter without what it
+    says twice, and the names of the parameters set apart, those by the adapter first.
     """
-    free = []
+    own: dict[str, Storage] = {}
+    twice: list[str] = []
+    apart: list[str] = []
     for parameter, source in adapted.ties.items():
-        known, other = (source, parameter) if source in places else (parameter, source)
-        if known not in places or other in places or not {known, other} & adapted.changed():
+        stored = places | own
+        known, other = (source, parameter) if source in stored else (parameter, source)
+        if known not in stored or other in stored:
             continue
-        if adapted.alike(known, other):
-            adapted = adapted.without(other)
-        else:
-            places[other] = untied(places[known], other)
-            free.append(other)
-    return adapted, tuple(free)
+        own[other] = untied(stored[known], other)
+        if {known, other} & adapted.changed():
+            (twice if adapted.alike(known, other) else apart).append(other)
+    if apart:
+        places |= own
+        return adapted, tuple(dict.fromkeys((*apart, *own)))
+    for other in twice:
+        adapted = adapted.without(other)
+    return adapted, ()
 
 
 def _check_places(adapted: Adapted, places: Collection[str], base: Checkpoint) -> None:

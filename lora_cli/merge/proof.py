@@ -6,25 +6,24 @@ rounding of the weights that were written. Neither is ever in memory as a whole.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from pydantic import NonNegativeInt, TypeAdapter
 
 from lora_cli.errors import MergeError
 from lora_cli.merge.adapter_folder import AdapterFolder
 from lora_cli.merge.checkpoint import FLOATS, Checkpoint, open_checkpoint
 from lora_cli.merge.merged_model import auto_class_of
+from lora_cli.merge.noise import nudged
 from lora_cli.merge.opened import open_adapted
+from lora_cli.merge.probes import NO_PADDING_TOKEN, Probes, probes_for
 from lora_cli.merge.remade import is_finite
 from lora_cli.merge.storage import by_parameter, storages
 from lora_cli.merge.streamed import fill_buffers, reader, streaming
 from lora_cli.merge.weightless import load_config, set_apart, weightless_model
-from lora_cli.plan.run_folder import MOST_PROBES, PROBE_TOKENS, PROBES
 
 if TYPE_CHECKING:
     import torch
@@ -35,22 +34,12 @@ TOLERANCES = {"float64": 1e-4, "float32": 1e-4, "float16": 5e-3, "bfloat16": 3e-
 Numbers in bfloat16 are rounded by up to 2⁻⁹ of themselves and in float16 by 2⁻¹², in each of the
 model's weights at once; float32 leaves what sums in another order differ by.
 """
+CLEARLY = 4
+"""How many times what float32 leaves open an effect has to be, to tell what is left of it."""
 ALL_LOST = 0.9
 """The share of an adapter's effect that is missing when it was not merged, or rounded away."""
-TEXTS = (
-    "The capital of Norway is Oslo, and the capital of Portugal is",
-    "def mean(values):\n    return sum(values) / len(values)\n",
-    "Please answer in one word: is water wet? ",
-    '{"name": "lamp", "price": 19.90, "in_stock": true}',
-    "3, 6, 12, 24, 48,",
-    "Der Zug fährt um acht Uhr ab, und wir sind noch zu Hause.",
-)
 DECODED_TOKENS = 12
-NO_PADDING_TOKEN = 0
-"""What pads where the model names no token for it."""
 _COMPARE_YOURSELF = "merge with --no-verify, and compare the answers yourself"
-NUMBERED_TOKENS = 24
-"""How long a probe is where there is no tokenizer: token ids drawn by a fixed seed."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +62,8 @@ class Proof:
     """The share of places whose likeliest token is the same."""
     effect: float
     """The relative difference that the adapter makes to the base: what would be lost without it."""
+    least_effect: float
+    """The least effect that float32 tells from its own rounding on this model, 1e-4 at most."""
     kept: float
     """How far the merged model goes from the base's answers towards those with the adapter:
     ⟨merged − base, adapted − base⟩ / ‖adapted − base‖²; about 1, whatever rounding adds."""
@@ -84,8 +75,18 @@ class Proof:
 
     @property
     def is_felt(self) -> bool:
-        """Return whether the adapter changes more than what sums in another order differ by."""
-        return self.effect > TOLERANCES["float32"]
+        """Return whether the adapter changes enough for the share that is left of it to be told.
+
+        Below 1e-4 it is told if the rounding of the base's own weights does not change more.
+        """
+        clear = self.beside <= self.effect and self.effect > self.least_effect
+        return clear or self.effect > TOLERANCES["float32"]
+
+    @property
+    def beside(self) -> float:
+        """Return the part of the relative difference that is no loss of what the adapter does."""
+        along = (1 - self.kept) * self.effect
+        return math.sqrt(max(0.0, self.relative_difference**2 - along**2))
 
     @property
     def lost(self) -> float:
@@ -99,14 +100,6 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class Probes:
-    """Texts to answer, padded on the right: both (texts, tokens)."""
-
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor
-
-
-@dataclass(frozen=True)
 class Asked:
     """What base and adapter answer to the probes; logits are (places, classes or vocabulary)."""
 
@@ -114,6 +107,17 @@ class Asked:
     adapted: torch.Tensor
     plain: torch.Tensor
     """The base's alone."""
+    least_effect: float = TOLERANCES["float32"]
+    """The least effect that float32 tells from its own rounding."""
+
+    @property
+    def change(self) -> torch.Tensor:
+        """Return what the adapter changes."""
+        return self.adapted - self.plain
+
+    def relative(self, difference: torch.Tensor) -> float:
+        """Return a difference's root mean square, relative to the spread of the logits."""
+        return float((difference.square().mean() / self.adapted.var()).sqrt())
 
 
 def prove(adapter: AdapterFolder, base: Path, merged: Path, dtype: str) -> Proof:
@@ -142,8 +146,13 @@ def ask(adapter: AdapterFolder, base: Path) -> Asked:
     with _weights_checked(files, "the base"), streaming(opened.modules, read, around):
         adapted = answers(opened.adapted.model, probes)
         with opened.adapted.model.disable_adapter():
-            plain = answers(opened.adapted.model, probes)
-    return Asked(probes, adapted, plain)
+            asked = Asked(probes, adapted, answers(opened.adapted.model, probes))
+            if not asked.change.any() or asked.relative(asked.change) > asked.least_effect:
+                return asked
+            with nudged(opened.modules.values()):
+                open_to = answers(opened.adapted.model, probes) - asked.plain
+    least = min(asked.least_effect, CLEARLY * asked.relative(open_to))
+    return replace(asked, least_effect=least)
 
 
 def ask_checkpoint(folder: Path, auto_class: str, probes: Probes) -> torch.Tensor:
@@ -225,11 +234,10 @@ def compare(asked: Asked, ours: torch.Tensor, tolerance: float) -> Proof:
         MergeError: the model answers everything alike, so that nothing can be told from it.
     """
     theirs = asked.adapted
-    spread = float(theirs.var())
-    if not spread:
+    if not theirs.var():
         message = "base and adapter answer every text alike: that proves nothing"
         raise MergeError(message, hint=_COMPARE_YOURSELF)
-    difference, change = ours - theirs, theirs - asked.plain
+    difference, change = ours - theirs, asked.change
     sure = theirs.log_softmax(-1)
     divergence = (sure.exp() * (sure - ours.log_softmax(-1))).sum(-1).mean()
     return Proof(
@@ -237,59 +245,13 @@ def compare(asked: Asked, ours: torch.Tensor, tolerance: float) -> Proof:
         positions=len(theirs),
         max_difference=float(difference.abs().max()),
         mean_difference=float(difference.abs().mean()),
-        relative_difference=(float(difference.square().mean()) / spread) ** 0.5,
+        relative_difference=asked.relative(difference),
         tolerance=tolerance,
         divergence=max(0.0, float(divergence)),
         agreement=float((ours.argmax(-1) == theirs.argmax(-1)).float().mean()),
-        effect=(float(change.square().mean()) / spread) ** 0.5,
+        effect=asked.relative(change),
+        least_effect=asked.least_effect,
         kept=float((ours - asked.plain).mul(change).sum() / change.square().sum())
         if change.any()
         else 1.0,
     )
-
-
-def probes_for(adapter: AdapterFolder, config: Any) -> Probes:
-    """Return the ends of the run's own evaluation rows, or texts of all kinds, as tokens.
-
-    The end of a row is its own, where the beginning may be the same for all.
-    """
-    import torch
-
-    reads = config.get_text_config()
-    longest = min(PROBE_TOKENS, getattr(reads, "max_position_embeddings", None) or PROBE_TOKENS)
-    encoded = _evaluation_rows(adapter.path.parent) or _encoded_texts(adapter.path)
-    kept = {tuple(ids[-longest:]): None for ids in encoded if ids and max(ids) < reads.vocab_size}
-    rows = [torch.tensor(ids) for ids in kept]
-    if not rows:
-        generator = torch.Generator().manual_seed(0)
-        shape = (len(TEXTS), min(longest, NUMBERED_TOKENS))
-        rows = list(torch.randint(reads.vocab_size, shape, generator=generator))
-    pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
-    padding = getattr(reads, "pad_token_id", None)
-    padding = NO_PADDING_TOKEN if padding is None else padding
-    return Probes(pad(rows, padding_value=padding), pad([torch.ones_like(row) for row in rows]))
-
-
-def _evaluation_rows(run: Path) -> list[list[int]]:
-    """Return what a run left of its evaluation rows."""
-    try:
-        rows = TypeAdapter(list[list[NonNegativeInt]]).validate_json((run / PROBES).read_bytes())
-    except (OSError, ValueError):  # none, or a file of that name which no run wrote
-        return []
-    return rows[:MOST_PROBES]
-
-
-def _encoded_texts(folder: Path) -> list[list[int]]:
-    tokenizer = _tokenizer(folder)
-    return [tokenizer(text)["input_ids"] for text in TEXTS] if tokenizer else []
-
-
-def _tokenizer(folder: Path) -> Any:
-    if not (folder / "tokenizer_config.json").is_file():
-        return None
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(str(folder))
-    except (OSError, ValueError, ImportError):
-        return None

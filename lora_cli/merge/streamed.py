@@ -40,12 +40,9 @@ def streaming(
             if not empty:
                 continue
             turn = _Turn(name, module, empty, read)
+            hooks.callback(turn.empty)
             for each in (module, *(around or {}).get(name, ())):
-                for hook in (
-                    each.register_forward_pre_hook(turn.begin),
-                    each.register_forward_hook(turn.end, always_call=True),
-                ):
-                    hooks.callback(hook.remove)
+                turn.begin_and_end_with(each, hooks)
         yield
 
 
@@ -57,7 +54,11 @@ def fill_buffers(model: Any, places: Mapping[str, Storage]) -> None:
 
 
 class _Turn:
-    """One module's parameters, there while any of the layers around it is at work."""
+    """One module's parameters, there while any of the layers around it is at work.
+
+    It is what accelerate calls a hook, too: transformers tells those of the children whose weights
+    a forward reads without calling them, such as the convolutions of state space models.
+    """
 
     def __init__(
         self, name: str, module: Any, empty: Mapping[str, torch.Tensor], read: Read
@@ -65,7 +66,16 @@ class _Turn:
         self._name, self._module, self._empty, self._read = name, module, empty, read
         self._depth = 0
 
-    def begin(self, *_: Any) -> None:
+    def begin_and_end_with(self, layer: Any, hooks: ExitStack) -> None:
+        """Let the turn be whenever a layer is at work, or is read by its parent."""
+        layer._hf_hook = self  # noqa: SLF001
+        hooks.callback(delattr, layer, "_hf_hook")
+        before = layer.register_forward_pre_hook(self.pre_forward)
+        after = layer.register_forward_hook(self.post_forward, always_call=True)
+        hooks.callback(before.remove)
+        hooks.callback(after.remove)
+
+    def pre_forward(self, *_: Any) -> None:
         """Put the parameters in place."""
         self._depth += 1
         if self._depth == 1:
@@ -73,12 +83,16 @@ class _Turn:
                 full = f"{self._name}.{short}" if self._name else short
                 getattr(self._module, short).data = self._read(full)
 
-    def end(self, *_: Any) -> None:
+    def post_forward(self, *_: Any) -> None:
         """Take them out again."""
         self._depth -= 1
         if self._depth == 0:
-            for short, empty in self._empty.items():
-                getattr(self._module, short).data = empty
+            self.empty()
+
+    def empty(self) -> None:
+        """Leave the module without its parameters."""
+        for short, empty in self._empty.items():
+            getattr(self._module, short).data = empty
 
 
 def reader(

@@ -65,7 +65,8 @@ def weightless_model(config: Any, auto_class: str) -> Any:
         for name, buffer in module._buffers.items():  # noqa: SLF001
             if buffer is not None:
                 module._buffers[name] = torch.zeros(buffer.shape, dtype=buffer.dtype)  # noqa: SLF001
-        module._is_hf_initialized = not module._buffers  # noqa: SLF001
+        holds_buffers = next(module.buffers(), None) is not None  # a parent may fill them
+        module._is_hf_initialized = not holds_buffers  # noqa: SLF001
     model.initialize_weights()  # fills buffers that no file holds, and passes over parameters
     model.tie_weights()
     return model.eval()

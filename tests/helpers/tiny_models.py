@@ -40,7 +40,8 @@ def make_tokenizer() -> Any:
 def make_config(architecture: str, vocabulary: int) -> Any:
     """Return the config of a tiny model: llama, tied_llama, qwen2, gpt2, mixtral, qwen3_moe.
 
-    `dense_moe` is a Qwen3-MoE whose first layer has no experts.
+    `dense_moe` is a Qwen3-MoE whose first layer has no experts; the layers of `zamba2`, which is
+    tied, share one block.
     """
     import transformers
 
@@ -67,6 +68,17 @@ def make_config(architecture: str, vocabulary: int) -> Any:
         dense = [0] if architecture == "dense_moe" else []
         return transformers.Qwen3MoeConfig(
             **llama_like, **experts, head_dim=8, mlp_only_layers=dense
+        )
+    if architecture == "zamba2":
+        return transformers.Zamba2Config(
+            **llama_like | {"num_key_value_heads": SIZES["heads"]},
+            layers_block_type=["hybrid"] * SIZES["layers"],
+            num_mem_blocks=1,
+            adapter_rank=4,
+            mamba_d_state=8,
+            mamba_headdim=16,
+            n_mamba_heads=4,
+            chunk_size=16,
         )
     if architecture == "gpt2":
         return transformers.GPT2Config(

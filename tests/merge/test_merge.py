@@ -12,15 +12,18 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 from peft import PeftModel
+from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lora_cli.console.merge import show_merge
 from lora_cli.errors import MergeError
 from lora_cli.merge import merge as module
 from lora_cli.merge import writing
 from tests.helpers.adapters import (
     TARGETS,
+    adapted_logits,
     change_config,
     change_tensors,
     logits,
@@ -153,6 +156,28 @@ def test_an_untied_head_is_merged(tmp_path: Path, tiny_model: TinyModel) -> None
     merge_into(tmp_path / "merged", adapter)
     theirs = peft_merged(base, adapter, torch.float32)["lm_head.weight"]
     assert stored(tmp_path / "merged")["lm_head.weight"].equal(theirs)
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+def test_layers_that_share_a_weight_get_one_each_where_the_adapter_sets_them_apart(
+    tmp_path: Path, tiny_model: TinyModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With all else that the config's one word for ties sets free, or it would be made up."""
+    base = tiny_model("zamba2")
+    shared = make_adapter(tmp_path / "shared", base, ["q_proj"])
+    merged = merge_into(tmp_path / "untied", shared, verify=True)
+    assert merged.untied[0] == "model.layers.1.shared_transformer.self_attn.q_proj.weight"
+    assert "lm_head.weight" in merged.untied
+    show_merge(merged, Console())
+    assert f"{len(merged.untied) - 3} more: shared with no other" in capsys.readouterr().out
+    loaded, told = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "untied", dtype=torch.float32, output_loading_info=True
+    )
+    assert not told["missing_keys"]
+    torch.testing.assert_close(logits(loaded), adapted_logits(base, shared), atol=1e-5, rtol=0)
+    own = make_adapter(tmp_path / "own", base, ["in_proj"])
+    assert merge_into(tmp_path / "tied", own, verify=True).untied == ()
+    assert stored(tmp_path / "tied").keys() == stored(base).keys()
 
 
 def test_an_update_without_a_place_in_the_base_is_an_error(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoTokenizer
 
 from lora_cli.console.merge import show_merge
 from lora_cli.errors import MergeError
@@ -20,15 +20,8 @@ from lora_cli.merge import proof as proof_module
 from lora_cli.merge import remade, writing
 from lora_cli.merge.adapter_folder import read_adapter
 from lora_cli.merge.prepare import MergeOptions, prepare_merge
-from lora_cli.merge.proof import (
-    NUMBERED_TOKENS,
-    TEXTS,
-    TOLERANCES,
-    Asked,
-    Probes,
-    compare,
-    probes_for,
-)
+from lora_cli.merge.probes import Probes
+from lora_cli.merge.proof import TOLERANCES, Asked, compare
 from tests.helpers.adapters import TARGETS, make_adapter
 from tests.helpers.merges import merge_into
 from tests.helpers.runs import PLAIN_PEFT
@@ -131,15 +124,18 @@ def weak(tmp_path: Path, adapter: Path) -> Callable[[float], Path]:
     return weakened
 
 
+@pytest.mark.parametrize(("share", "all_lost"), [(3e-5, 0.7), (3e-6, 0.9)])
 def test_an_adapter_that_rounding_takes_away_is_not_merged(
     weak: Callable[[float], Path],
     rounded_base: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    share: float,
+    all_lost: float,
 ) -> None:
     """Far within what rounding to bfloat16 explains, and yet little of the adapter is left."""
-    monkeypatch.setattr(proof_module, "ALL_LOST", 0.7)
-    adapter, base = weak(3e-5), str(rounded_base)
+    monkeypatch.setattr(proof_module, "ALL_LOST", all_lost)
+    adapter, base = weak(share), str(rounded_base)
     with pytest.raises(MergeError, match=r"has nothing of the adapter: .*--dtype float32"):
         merge_into(tmp_path / "merged", adapter, verify=True, base=base)
     assert not (tmp_path / "merged").exists()
@@ -167,7 +163,12 @@ def test_rounding_of_the_base_itself_is_no_loss_of_the_adapter(
 
 @pytest.mark.parametrize(
     ("share", "said"),
-    [(0.0, "next to nothing"), (3e-5, "% of what the adapter changes")],
+    [
+        (0.0, "the adapter changes next to nothing\n"),
+        (1e-7, "how much of it rounding leaves cannot be told"),
+        (1e-5, "% of what the adapter changes"),
+        (3e-5, "% of what the adapter changes"),
+    ],
 )
 def test_what_a_weak_adapter_loses_is_told(
     weak: Callable[[float], Path],
@@ -180,6 +181,16 @@ def test_what_a_weak_adapter_loses_is_told(
     result = merge_into(tmp_path / "merged", weak(share), verify=True, base=str(rounded_base))
     show_merge(result, Console())
     assert said in capsys.readouterr().out
+
+
+def test_what_is_left_of_a_small_effect_is_told_where_nothing_larger_hides_it() -> None:
+    base, change = torch.randn(50, 7), 1e-5 * torch.randn(50, 7)
+    clear = replace(asked(base + change, base), least_effect=1e-6)
+    assert compare(clear, base, 3e-2).is_lost
+    assert not compare(replace(clear, least_effect=5e-5), base, 3e-2).is_felt
+    hidden = compare(clear, base + 1e-3 * torch.randn(50, 7), 3e-2)
+    assert hidden.beside == pytest.approx(1e-3, rel=0.2)
+    assert not hidden.is_felt
 
 
 def test_the_figures_are_those_of_their_definitions() -> None:
@@ -225,62 +236,6 @@ def test_the_coarsest_type_that_is_written_decides(adapter: Path, tiny_model: Ti
         prepared = prepare_merge(read_adapter(adapter), tiny_model("llama"), options)
         assert prepared.coarsest() == coarsest
     assert TOLERANCES["float32"] < TOLERANCES["float16"] < TOLERANCES["bfloat16"]
-
-
-def config_of(base: Path, **changes: Any) -> Any:
-    config = AutoConfig.from_pretrained(base)
-    for key, value in changes.items():
-        setattr(config, key, value)
-    return config
-
-
-def test_a_run_is_asked_its_own_rows(adapter: Path, tmp_path: Path, tiny_model: TinyModel) -> None:
-    config = config_of(tiny_model("llama"))
-
-    def asked() -> list[list[int]]:
-        probes = probes_for(read_adapter(adapter), config)
-        pairs = zip(probes.input_ids, probes.attention_mask, strict=True)
-        return [ids[mask.bool()].tolist() for ids, mask in pairs]
-
-    file = tmp_path / "probes.json"
-    rows = [[1, number, 3][: number % 2 + 2] for number in range(10, 20)]
-    file.write_text(json.dumps([rows[0], *rows, []]))
-    assert asked() == rows[:7], "each once, no more than eight"
-    file.write_text(json.dumps([list(range(100))]))
-    assert asked() == [list(range(36, 100))]
-
-
-@pytest.mark.parametrize("text", ["no JSON", "[1, 2]", "5", '[["a"]]', "[[-1]]", "[[]]", "[]"])
-def test_a_file_of_rows_that_is_no_run_s_is_passed_over(
-    adapter: Path, tmp_path: Path, tiny_model: TinyModel, text: str
-) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model("llama"))
-    tokenizer.save_pretrained(adapter)
-    (tmp_path / "probes.json").write_text(text)
-    probes = probes_for(read_adapter(adapter), config_of(tiny_model("llama")))
-    if text != "[[]]":
-        pairs = zip(probes.input_ids, probes.attention_mask, strict=True)
-        assert [tokenizer.decode(ids[mask.bool()]) for ids, mask in pairs] == list(TEXTS)
-    assert len(probes.input_ids) == len(TEXTS)
-
-
-def test_probes_fit_the_model(adapter: Path, tiny_model: TinyModel) -> None:
-    config = config_of(tiny_model("llama"), max_position_embeddings=16, vocab_size=50)
-    probes = probes_for(read_adapter(adapter), config)
-    assert probes.input_ids.shape == (len(TEXTS), 16)
-    assert int(probes.input_ids.max()) < 50
-    AutoTokenizer.from_pretrained(tiny_model("llama")).save_pretrained(adapter)
-    few = config_of(tiny_model("llama"), vocab_size=2)  # the tokenizer is for another model
-    probes = probes_for(read_adapter(adapter), few)
-    assert probes.input_ids.shape == (len(TEXTS), NUMBERED_TOKENS)
-
-
-def test_a_tokenizer_that_cannot_be_loaded_is_done_without(
-    adapter: Path, tiny_model: TinyModel
-) -> None:
-    (adapter / "tokenizer_config.json").write_text('{"tokenizer_class": "NoSuchTokenizer"}')
-    probes = probes_for(read_adapter(adapter), config_of(tiny_model("llama")))
-    assert len(probes.input_ids) == len(TEXTS)
 
 
 def test_a_base_that_does_not_load_is_an_error(tmp_path: Path, tiny_model: TinyModel) -> None:

@@ -11,19 +11,26 @@ import transformers
 from transformers import (
     AutoModelForCausalLM,
     DeepseekV3Config,
+    FalconH1Config,
     Gemma3TextConfig,
     GemmaConfig,
+    JambaConfig,
+    Lfm2Config,
     LlamaConfig,
+    Mamba2Config,
+    Mamba2ForCausalLM,
     Qwen2MoeConfig,
+    Qwen3NextConfig,
 )
 
 from lora_cli.errors import MergeError
 from lora_cli.merge.adapter_folder import read_adapter
 from lora_cli.merge.checkpoint import open_checkpoint
-from lora_cli.merge.proof import Probes, answers, ask_checkpoint, probes_for
+from lora_cli.merge.probes import Probes, probes_for
+from lora_cli.merge.proof import answers, ask_checkpoint
 from lora_cli.merge.storage import by_parameter, storages
 from lora_cli.merge.streamed import reader, streaming
-from lora_cli.merge.weightless import load_config, weightless_model
+from lora_cli.merge.weightless import is_weightless, load_config, weightless_model
 from tests.helpers.adapters import TARGETS, make_adapter
 from tests.helpers.runs import PLAIN_PEFT
 
@@ -58,7 +65,34 @@ LIKE_LLAMA = {
 EXPERTS = {"num_experts": 4, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32}
 LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8}
 ROUTED = {"n_routed_experts": 8, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2}
+STATES = {"num_heads": 8, "head_dim": 16, "state_size": 8, "n_groups": 1, "chunk_size": 16}
+SCALED = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_ssm": 128, "mamba_d_state": 8}
+MIXED = {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2, "mamba_d_state": 8}
+GATED = {"linear_num_value_heads": 4, "linear_num_key_heads": 2, "num_experts_per_tok": 2}
 ODD = {
+    "a convolution that is not called": (
+        Lfm2Config,
+        {"layer_types": ["conv", "full_attention"], "block_multiple_of": 8},
+        "CausalLM",
+    ),
+    "the same, and parameters of its own": (Mamba2Config, STATES, "CausalLM"),
+    "a linear layer that is not called": (JambaConfig, MIXED, "CausalLM"),
+    "linear attention": (
+        Qwen3NextConfig,
+        EXPERTS
+        | GATED
+        | {
+            "layer_types": ["linear_attention", "full_attention"],
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+        },
+        "CausalLM",
+    ),
+    "buffers that a parent fills": (
+        FalconH1Config,
+        SCALED | {"mamba_n_groups": 1, "ssm_multipliers": [0.5, 2.0, 0.5, 2.0, 1.5]},
+        "CausalLM",
+    ),
     "embeddings with a factor in a buffer": (GemmaConfig, {}, "CausalLM"),
     "the same, and two bodies in one": (Gemma3TextConfig, {}, "CausalLM"),
     "a gate of one row": (Qwen2MoeConfig, EXPERTS, "CausalLM"),
@@ -115,6 +149,27 @@ def test_weights_are_there_only_while_their_module_works(tiny_model: TinyModel) 
     assert not any(any(each.stride()) for each in model.parameters())
     with torch.no_grad():
         assert model(input_ids=torch.arange(2, 10)[None]).logits.isnan().all()
+
+
+def test_weights_that_no_call_asks_for_are_there_only_while_their_parent_works() -> None:
+    """Beside what a mixer holds itself, the weight and the bias of its convolution."""
+    torch.manual_seed(0)
+    loaded = Mamba2ForCausalLM(Mamba2Config(**(LIKE_LLAMA | STATES))).eval()
+    numbers = dict(loaded.named_parameters())
+    model = weightless_model(loaded.config, "AutoModelForCausalLM")
+    most: list[int] = []
+
+    def counted(name: str) -> torch.Tensor:
+        most.append(sum(not is_weightless(each) for each in model.parameters()))
+        return numbers[name].data
+
+    with streaming(dict(model.named_modules()), counted), torch.no_grad():
+        given = model(input_ids=torch.arange(2, 10)[None]).logits
+    torch.testing.assert_close(given, loaded(input_ids=torch.arange(2, 10)[None]).logits)
+    own = sum(1 for _ in loaded.backbone.layers[0].mixer.parameters(recurse=False))
+    assert max(most) == own + 2
+    assert all(map(is_weightless, model.parameters()))
+    assert not any(hasattr(module, "_hf_hook") for module in model.modules())
 
 
 def test_weights_are_taken_out_again_when_a_module_fails(tiny_model: TinyModel) -> None:

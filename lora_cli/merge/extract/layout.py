@@ -94,7 +94,7 @@ class Layout:
         """Return a checkpoint's names by the model's.
 
         Files without a head lack the prefix; a weight that is tied may lie under either name, or
-        both; what no model reads is left out.
+        both; what no model reads is left out. Linear layers that share a weight have it each.
         """
         ties: dict[str, str] = self._model.all_tied_weights_keys
         found: dict[str, str] = {}
@@ -106,8 +106,11 @@ class Layout:
                     continue
             if whole in ties:
                 found.setdefault(ties[whole], name)
-            else:
+            if whole not in ties or whole in self.linears:
                 found[whole] = name
+        for sharer, source in ties.items():
+            if sharer in self.linears and source in found:
+                found.setdefault(sharer, found[source])
         return found
 
     def kind(self, name: str) -> str:

@@ -78,13 +78,12 @@ def read_config(folder: Path) -> Any:
     return config
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
-    """Return the model in `folder`, all its tensors found; none of their values is read.
+def read_checkpoint(folder: Path, config: Any) -> Checkpoint:
+    """Return the model in `folder`, of this config, all its tensors found; no value is read.
 
     Raises:
         ExportError: a tensor is missing, left over, or of another shape than the config says.
     """
-    config = read_config(folder)
     files = _files_by_tensor(folder)
     shapes, tied = _expected_shapes(folder, config)
     missing = sorted(shapes.keys() - files.keys())

@@ -17,7 +17,7 @@ from lora_cli.merge.gguf.architecture import (
 )
 from lora_cli.merge.gguf.chat_layout import PROBES, read_layout, render_chat
 from lora_cli.merge.gguf.check import check_tensors, check_tokenizer
-from lora_cli.merge.gguf.checkpoint import Checkpoint, read_checkpoint
+from lora_cli.merge.gguf.checkpoint import read_checkpoint, read_config
 from lora_cli.merge.gguf.modelfile import NAME, Modelfile, stops_of
 from lora_cli.merge.gguf.precision import Precision, file_type, kind_of, precision_of
 from lora_cli.merge.gguf.result import GgufResult
@@ -51,8 +51,7 @@ def export_model(
     started = time.perf_counter()
     with told_as(ExportError, output):
         check_place(output, FILE, [folder], overwrite=overwrite)
-        source = read_checkpoint(folder)
-        export = _ModelExport(source, precision or precision_of(source.dtypes(), str(folder)))
+        export = _ModelExport(folder, precision)
         with new_folder(output) as new:
             kinds, compared = export.write(new)
             size = sum(path.stat().st_size for path in new.iterdir())
@@ -78,13 +77,14 @@ def export_model(
 class _ModelExport:
     """One checkpoint on its way into one file; `notes` gather what is to be known of it."""
 
-    def __init__(self, source: Checkpoint, precision: Precision) -> None:
+    def __init__(self, folder: Path, precision: Precision | None) -> None:
         self.notes: list[str] = []
-        self.precision: Precision = precision
-        self._source = source
-        self._place = str(source.folder)
-        self.architecture: Architecture = architecture_of(source.config, self._place)
-        check_config(source.config, self._place)
+        self._place = str(folder)
+        config = read_config(folder)
+        self.architecture: Architecture = architecture_of(config, self._place)
+        source = self._source = read_checkpoint(folder, config)
+        self.precision: Precision = precision or precision_of(source.dtypes(), self._place)
+        check_config(config, self._place)
         self._tokenizer = load_tokenizer(source.folder)
         self._names = gguf_names(
             source.shapes, self.architecture, source.config.num_hidden_layers, self._place

@@ -94,6 +94,22 @@ def test_at_full_rank_it_is_the_tuned_model(
     assert difference(model_logits(base), expected) > 1e-2
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+def test_layers_that_share_a_weight_get_a_pair_each(
+    tmp_path: Path, tiny_model: TinyModel, tune: Tune
+) -> None:
+    base, tuned = tiny_model("zamba2"), tune("zamba2", "self_attn.q_proj")
+    result = extract(tuned, base, tmp_path / "lora", rank=64)
+    assert sorted(result.modules) == [
+        f"model.layers.{layer}.shared_transformer.self_attn.q_proj" for layer in (0, 1)
+    ]
+    assert (result.rest, result.settings) == ([], [])
+    expected = model_logits(tuned)
+    assert difference(adapted_logits(base, tmp_path / "lora"), expected) <= 1e-5
+    with pytest.raises(ExtractError, match=r"outside --targets changed: `model\.layers\.1\."):
+        extract(tuned, base, tmp_path / "half", targets=(min(result.modules),))
+
+
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_a_merged_lora_is_found_at_its_rank(
     tmp_path: Path, tiny_model: TinyModel, architecture: str
