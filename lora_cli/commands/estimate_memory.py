@@ -46,6 +46,12 @@ def command(  # noqa: PLR0913  # a command's options
     rank: Annotated[
         int | None, typer.Option(help="The adapter's rank.", rich_help_panel=NO_RECIPE)
     ] = None,
+    quantization: Annotated[
+        str | None,
+        typer.Option(
+            help="How the base is held: none, nf4, fp4 or int8.", rich_help_panel=NO_RECIPE
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Rows in one forward pass.", rich_help_panel=NO_RECIPE)
     ] = None,
@@ -78,6 +84,7 @@ def command(  # noqa: PLR0913  # a command's options
         "model": model,
         "adapter.variant": variant,
         "adapter.rank": rank,
+        "quantization": quantization,
         "training.batch_size": batch_size,
         "training.max_length": max_length,
     }

@@ -23,6 +23,7 @@ OPTIONS = {
     "model": "--model",
     "adapter.variant": "--variant",
     "adapter.rank": "--rank",
+    "quantization": "--quantization",
     "training.batch_size": "--batch-size",
     "training.max_length": "--max-length",
 }

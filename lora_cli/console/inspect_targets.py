@@ -19,7 +19,11 @@ from lora_cli.console.inspect_targets_rows import (
     tree_lines,
     variant_rows,
 )
-from lora_cli.console.inspect_targets_words import pattern_lines, warnings_of
+from lora_cli.console.inspect_targets_words import (
+    pattern_lines,
+    warnings_of,
+    warnings_of_snippet,
+)
 from lora_cli.console.quiet import quiet_bars, quiet_libraries
 from lora_cli.console.rows import print_rows
 from lora_cli.errors import InspectError, PlanError, RecipeError
@@ -34,7 +38,8 @@ def inspect_and_show(asked: Asked, *, tree: bool, as_json: bool, as_yaml: bool) 
     inspection = inspected(asked)
     if as_yaml:
         sys.stdout.write(inspection.snippet)
-        _print(Console(stderr=True), map("warning: {}".format, warnings_of(inspection)), "yellow")
+        found = (f"warning: {each}" for each in warnings_of_snippet(inspection))
+        _print(Console(stderr=True), found, "yellow")
     elif as_json:
         values = as_json_values(inspection, tree=tree)
         print(json.dumps(values, indent=2))  # noqa: T201  # rich would wrap long lines

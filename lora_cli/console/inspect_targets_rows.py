@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from lora_cli.console.units import parameters
 from lora_cli.targets.groups import NORMS, Group
 from lora_cli.targets.inspect import Inspection, Row
+from lora_cli.targets.names import last_names
 from lora_cli.targets.peft_choice import Difference, PeftChoice
 from lora_cli.targets.presets import PresetCost
 from lora_cli.targets.support import VariantSupport
@@ -26,16 +27,12 @@ def summary_rows(inspection: Inspection) -> list[tuple[str, str]]:
     layers = counted(base.layers, "layer") if base.layers else "layers of several kinds"
     model = f"{inspection.name}  ({base.architecture}, {size} parameters, {layers}, {tied})"
     tasks = ", ".join(inspection.tasks) or "no task of loracli: it can be looked at, not trained"
-    matched = choice.matched
-    tensors = f" and {counted(len(matched.parameters), 'tensor')}" if matched.parameters else ""
-    of = len(base.linears)
-    modules = f"{len(matched.modules):,} of {of:,} linear layers inside the model{tensors}"
     cost = f"{choice.trainable:,} trainable ({inspection.share:.2%} of all)"
     rows = [
         ("model", model),
         ("trains", tasks),
         ("adapter", f"{choice.spec.summary()}: {cost}"),
-        ("modules", modules),
+        ("modules", _modules(inspection)),
     ]
     if choice.matched.saved_modules:
         whole = f"{', '.join(choice.matched.saved_modules)} ({choice.beside:,} of those)"
@@ -43,6 +40,17 @@ def summary_rows(inspection: Inspection) -> list[tuple[str, str]]:
     if held.method != "none":
         rows.append(("quantization", f"{held.method}: {_held(inspection)}"))
     return rows
+
+
+def _modules(inspection: Inspection) -> str:
+    """Return how many layers inside are adapted, and what beside them."""
+    matched, linears = inspection.choice.matched, inspection.base.linears
+    names = {each.name for each in linears}
+    ends = [each.name for each in matched.modules if each.name not in names]
+    inside = f"{len(matched.modules) - len(ends):,} of {len(linears):,} linear layers inside"
+    tensors = f" and {counted(len(matched.parameters), 'tensor')}" if matched.parameters else ""
+    with_ends = f", with {' and '.join(last_names(ends))}" if ends else ""
+    return f"{inside} the model{tensors}{with_ends}"
 
 
 def _held(inspection: Inspection) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lora_cli.console.units import parameters
+from lora_cli.targets.cost import rank_over_weights
 from lora_cli.targets.explain import PatternMatch, Place
 from lora_cli.targets.inspect import Inspection
 from lora_cli.words import counted
@@ -34,10 +35,26 @@ def _place(place: Place) -> str:
 
 
 def warnings_of(inspection: Inspection) -> Iterator[str]:
-    """Yield why the plan would refuse the choice, and which towers it reaches into unasked."""
+    """Yield what is worth a second thought about the choice."""
+    yield from _refusals(inspection, inspection.refused, "this choice")
+    yield from _doubts(inspection)
+
+
+def warnings_of_snippet(inspection: Inspection) -> Iterator[str]:
+    """Yield the same about the recipe that is printed."""
+    yield from _refusals(inspection, inspection.snippet_refused, "this recipe")
+    yield from _doubts(inspection)
+
+
+def _refusals(inspection: Inspection, refused: Iterable[str], of: str) -> Iterator[str]:
     variant = inspection.choice.spec.variant
-    for why_not in inspection.refused:
-        yield f"the plan will refuse {variant} on this choice: {why_not}"
+    yield from (f"the plan will refuse {variant} on {of}: {why_not}" for why_not in refused)
+
+
+def _doubts(inspection: Inspection) -> Iterator[str]:
+    """Yield a rank that is too high, towers that are reached into unasked, and what is left out."""
+    choice = inspection.choice
+    yield from rank_over_weights(choice.spec, choice.matched.modules)
     for each in inspection.towers:
         if not each.asked_for:
             modules, size = counted(each.modules, "module"), parameters(each.trainable)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
@@ -33,6 +34,9 @@ from lora_cli.events import (
 from lora_cli.plan.run_plan import RunPlan
 from lora_cli.recipe.load import LoadedRecipe
 from lora_cli.words import counted, figure, figure_value
+
+if TYPE_CHECKING:
+    from lora_cli.memory.beside import Comparison
 
 PLAIN_LINES = 50
 """How many lines of steps a whole run prints where there is no terminal."""
@@ -193,17 +197,23 @@ def show_prediction(plan: RunPlan, result: RunResult, console: Console) -> None:
         before=result.memory_before_bytes,
         largest=BatchShape(**result.largest_batch),
     )
-    measured = gigabytes(compared.measured)
+    predicted, measured = (
+        _predicted(compared),
+        f"{gigabytes(compared.measured)} allocated on the GPU",
+    )
     if plan.device.type == "cpu":
-        before = gigabytes(result.memory_before_bytes)
-        measured = f"the process grew by {measured} from the {before} it took before the model"
-    else:
-        measured = f"{measured} allocated on the GPU"
-    if compared.predicted is None:
-        predicted = f"not predicted: {compared.why_not}"
-    else:
-        predicted = f"{gigabytes(compared.predicted)} predicted for the model and its steps"
+        grown, before = gigabytes(compared.measured), gigabytes(result.memory_before_bytes)
+        measured = f"the process grew by {grown} from the {before} it took before the model"
     console.print(f"memory    {predicted}; {measured}", soft_wrap=True)
+
+
+def _predicted(compared: Comparison) -> str:
+    if compared.predicted is None:
+        return f"not predicted: {compared.why_not}"
+    live = f"{gigabytes(compared.predicted)} predicted at once for the model and its steps"
+    if not compared.kept:
+        return live
+    return f"{live}, and up to {gigabytes(compared.kept)} given back that the process keeps"
 
 
 def _figures(result: RunResult) -> list[str]:

@@ -44,13 +44,28 @@ def _write_description(path: Path, folder: Path) -> None:
         message = "reading GGUF needs the package `gguf`"
         raise MissingDependencyError(message, hint="pip install gguf") from error
     except Exception as error:  # a broken file breaks its readers in any way
+        if not _is_whole(path):
+            size = f"its {path.stat().st_size:,} bytes are not what its header says"
+            hint = "fetch it again, and compare its size with what its source says"
+            raise PlanError(f"{path} is cut short or damaged: {size}", hint=hint) from error
         message = f"{path} cannot be read as a model: {reason_of(error)}"
-        hint = "its architecture is not known to transformers, or the download is broken"
+        hint = "transformers does not know its architecture, or its tokenizer"
         raise PlanError(message, hint=hint) from error
     architectures = getattr(config, "architectures", None)
     config.architectures = architectures or [_causal_class_name(config)]
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether the file holds all that its header says, without reading any weights."""
+    from gguf import GGUFReader
+
+    try:
+        GGUFReader(path)
+    except Exception:  # noqa: BLE001  # a broken file breaks its reader in any way
+        return False
+    return True
 
 
 def _causal_class_name(config: object) -> str:

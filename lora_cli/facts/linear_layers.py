@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import inspect
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from lora_cli.facts.heads import is_inside, output_head
@@ -20,15 +23,42 @@ class LinearFacts:
     """Whether the weight lies as (in, out), as GPT-2's do."""
 
 
+_MULTIPLIED = re.compile(r"self\.(\w+)\.weight @|\blinear\(.*\bself\.(\w+)\.weight\b")
+"""Code of a module that multiplies by the weight of its layer: `self.dt_proj.weight @ steps`."""
+
+
 def uncalled_layers(model: Any) -> tuple[LinearFacts, ...]:
-    """Return the layers inside torch's own attention, which reads their weights (SigLIP's head)."""
+    """Return the layers whose weight the module around them reads, where it should call them.
+
+    Such are Mamba's `dt_proj`, told by the code of its mixer, and those of torch's own attention,
+    whose code is not Python's (SigLIP's head).
+    """
     from torch import nn
 
     return tuple(
-        LinearFacts(f"{name}.out_proj", module.embed_dim, module.embed_dim)
+        LinearFacts(f"{name}.{child}", layer.in_features, layer.out_features)
         for name, module in model.named_modules()
-        if isinstance(module, nn.MultiheadAttention)
+        for child, layer in module.named_children()
+        if isinstance(layer, nn.Linear)
+        and (isinstance(module, nn.MultiheadAttention) or child in _multiplied_by(module.__class__))
     )
+
+
+@cache
+def _multiplied_by(kind: type) -> frozenset[str]:
+    """Return the names of the layers by whose weights the code of a class multiplies."""
+    found = (_MULTIPLIED.findall(code) for code in _code(kind))
+    return frozenset(name for each in found for names in each for name in names if name)
+
+
+def _code(kind: type) -> Iterator[str]:
+    """Yield the code of the methods of a class, where it is Python's and can be read."""
+    for method in vars(kind).values():
+        if inspect.isfunction(method):
+            try:
+                yield inspect.getsource(method)
+            except (OSError, TypeError):  # no file holds it
+                continue
 
 
 def layers_and_others(

@@ -100,6 +100,8 @@ def _absent(name: str, path: Path) -> PlanError:
         inside = (path.parent / "config.json").is_file()
         hint = f"name its folder, `{Path(name).parent}`" if inside else _NAME_HINT
         return PlanError(f"`{name}` is a file, but not a .gguf file", hint=hint)
+    if path.exists():
+        raise PlanError(f"`{name}` is neither a folder nor a .gguf file", hint=_NAME_HINT)
     folders = [entry.name for entry in _entries(path.parent) if entry.is_dir()]
     near = difflib.get_close_matches(path.name, folders, n=1)
     hint = f"did you mean `{Path(name).parent / near[0]}`?" if near else _NAME_HINT
@@ -120,6 +122,8 @@ def _gguf(path: Path, name: str, whole: bool) -> ModelSource:
 
 def _inside_package(name: str) -> Path:
     package, _, rest = name.removeprefix(PACKAGE_PREFIX).partition("/")
+    if not package:
+        raise PlanError(f"`{name}` names no Python package", hint=_NAME_HINT)
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         module = package.replace("-", "_")

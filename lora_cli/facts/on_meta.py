@@ -98,13 +98,32 @@ def _check_task(config: Any, task: TaskSpec) -> None:
     others = [f"`task: {each}`" for each, kind in TASKS.items() if _fits(config, kind)]
     fitting = f"it fits {' or '.join(others)}; " if others else ""
     if task.name == "causal_lm":
-        message, hint = f"`{name}` is not a causal language model", _DECODER_HINT
+        message = f"`{name}` is not a causal language model"
+        hint = _named_otherwise(config) or _DECODER_HINT
     elif _reads_ends(config, task):
         message = f"`{name}` classifies at its end tokens, of which all rows need equally many"
         hint = "name an encoder or a decoder"
     else:
         message, hint = f"`{name}` has no model for {task.name}", "name another model"
     raise PlanError(message, hint=fitting + hint)
+
+
+def _named_otherwise(config: Any) -> str:
+    """Return what to write where a config names a decoder after its body, or as nobody does.
+
+    Empty for one that is named after another head, and for a model that is no decoder.
+    """
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    writing = transformers.AutoModelForCausalLM._model_mapping  # noqa: SLF001  # no public way
+    if type(config) not in writing or _reads_both_ways(config):
+        return ""
+    body = MODEL_MAPPING_NAMES.get(config.model_type)
+    if any(name != body and hasattr(transformers, name) for name in _classes(config)):
+        return ""
+    wanted = writing[type(config)].__name__
+    return f"if its weights hold an output head, name `{wanted}` as `architectures` in config.json"
 
 
 def _reads_ends(config: Any, task: TaskSpec | type[Task]) -> bool:

@@ -15,7 +15,7 @@ from lora_cli.memory.allocator import minimum_capacity, replay, rounded
 from lora_cli.memory.batch_shape import BatchShape
 from lora_cli.memory.closed_form import closed_form
 from lora_cli.memory.components import Group, by_category, by_module, by_phase, largest
-from lora_cli.memory.host import LIBRARIES, HostMemory, host_memory
+from lora_cli.memory.host import LIBRARIES, HostMemory, host_memory, kept_on_cpu
 from lora_cli.memory.interval import Interval, exactly
 from lora_cli.memory.notes import notes_of
 from lora_cli.memory.simulate import CannotSimulate, simulate, twice
@@ -35,10 +35,6 @@ WORKSPACE = 8_519_680
 UNSURE: dict[str, float] = {"plain": 0.005, "recomputed or quantized": 0.05, "closed form": 0.15}
 """How far the need beyond the weights may be off, as a share: against published peaks of the same
 software; not compared with any GPU; by arithmetic alone, and then of the weights too."""
-KEPT = 1.0
-"""The most that a process on a CPU keeps of the memory it has given back, as a share of what the
-step takes beyond the weights: rows of many lengths leave holes between blocks. The quickstart's
-process had 2.25 GB at its first step and 3.64 GB at its 110th, where the share is 0.8."""
 MOST_SHOWN = 12
 
 
@@ -122,9 +118,9 @@ def estimate(subject: Subject, capacity: int | None = None, *, simulated: bool =
     phases = by_phase(found.trace)
     # what lies there from the start is known to the byte
     held = phases.get("loading", 0) if found.method == "simulated" else 0
-    kept = Interval(0, int(KEPT * (usage.minimum - held)))
-    outside = CONTEXT if on_gpu else LIBRARIES["cpu"] + kept
-    needed = exactly(held) + exactly(usage.minimum - held).widened(unsure) + outside
+    step = usage.minimum - held
+    outside = CONTEXT if on_gpu else LIBRARIES["cpu"] + kept_on_cpu(plan, step)
+    needed = exactly(held) + exactly(step).widened(unsure) + outside
     room = plan.device.memory_bytes if capacity is None else capacity
     return Estimate(
         device=plan.device.name,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lora_cli.errors import EstimateError, LoraCliError, RunError
+from lora_cli.errors import EstimateError, GuardTrippedError, LoraCliError, RunError
 from lora_cli.memory.batch_shape import BatchShape, longest_batch
 from lora_cli.memory.steps import per_step, run_steps, twice
 from lora_cli.memory.trace import Trace
@@ -21,6 +21,12 @@ from lora_cli.plan.run_plan import RunPlan
 from lora_cli.words import reason_of
 
 __all__ = ["BatchShape", "CannotSimulate", "per_step", "simulate", "twice"]
+
+
+_SIZES_DIFFER = ("The size of tensor a", "cannot be multiplied", "is invalid for input of size")
+"""What torch says of sizes that do not go together, on any device."""
+_MEND = "numbers in its config.json contradict each other: mend it, or fetch it again"
+_LEAVE_OUT = "leave such layers out: `adapter.exclude_modules`"
 
 
 class CannotSimulate(LoraCliError):  # noqa: N818  # what cannot be done, not what is wrong
@@ -35,15 +41,22 @@ def simulate(plan: RunPlan, batches: Sequence[BatchShape] = ()) -> Trace:
 
     Raises:
         CannotSimulate: the installed code does not run on the meta device.
-        EstimateError: the plan's model cannot be built, with or without its weights.
+        EstimateError: no device could run it, with its weights or without.
     """
     shapes = batches or twice(plan, longest_batch(plan))
     try:
         return _trace(plan, shapes)
-    except (CannotSimulate, EstimateError):
+    except EstimateError:
         raise
+    except GuardTrippedError as error:
+        (problem,) = error.problems
+        message = f"a guard would stop the first step: {problem.message}"
+        raise EstimateError(message, hint=problem.hint or _LEAVE_OUT) from error
     except Exception as error:  # other people's code breaks without weights in any way
-        raise CannotSimulate(reason_of(error)) from error
+        reason = reason_of(error)
+        if any(said in reason for said in _SIZES_DIFFER):
+            raise EstimateError(f"{plan.model.name} cannot run: {reason}", hint=_MEND) from error
+        raise CannotSimulate(reason) from error
 
 
 def _trace(plan: RunPlan, shapes: Sequence[BatchShape]) -> Trace:

@@ -11,6 +11,7 @@ from lora_cli.facts.dataset import SourceFacts
 from lora_cli.plan.chat_advice import CHAT_ADVICE
 from lora_cli.plan.inputs import Facts
 from lora_cli.plan.run_plan import RunPlan
+from lora_cli.targets.cost import rank_over_weights
 from lora_cli.targets.roles import role_of
 from lora_cli.words import counted
 
@@ -187,15 +188,7 @@ def _late_evaluation(plan: RunPlan, _facts: Facts) -> Iterator[str]:
 
 def more_than_the_weights(plan: RunPlan, facts: Facts) -> Iterator[str]:
     """Yield that a rank is higher than a module's weight can have, if one is."""
-    spec, names = plan.adapter.spec, set(plan.adapter.modules)
-    if not isinstance(spec, LowRankSpec):
-        return
-    for linear in facts.base.linears:
-        rank, whole = spec.rank_of(linear.name), min(linear.in_features, linear.out_features)
-        if linear.name in names and rank > whole:
-            shape = f"`{linear.name}` ({linear.out_features} × {linear.in_features})"
-            yield f"rank {rank:,} is more than {shape} can have: {whole} is all of it"
-            return
+    yield from rank_over_weights(plan.adapter.spec, facts.matched.modules)
 
 
 def _many_epochs(plan: RunPlan, _facts: Facts) -> Iterator[str]:

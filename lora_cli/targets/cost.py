@@ -5,13 +5,14 @@ Counting is the variant's own (`VariantSpec.trainable_parameters`), as in the pl
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from lora_cli.adapters import AdapterSpec
 from lora_cli.adapters.low_rank import LowRankSpec
 from lora_cli.adapters.variant import Setting
 from lora_cli.facts.base_model import BaseModelFacts
+from lora_cli.facts.linear_layers import LinearFacts
 from lora_cli.recipe.source import Source
 from lora_cli.targets.match import Matched, adapter_setting, match_targets, parameters_in
 
@@ -70,3 +71,15 @@ def settle(
     tokens = len(spec.trainable_tokens) if isinstance(spec, LowRankSpec) else 0
     beside = parameters_in(matched.saved_modules, base) + tokens * base.embedding.out_features
     return Choice(spec.settled(setting), matched, setting, beside)
+
+
+def rank_over_weights(spec: AdapterSpec, modules: Iterable[LinearFacts]) -> Iterator[str]:
+    """Yield that a rank is higher than a module's weight can have, of the first where one is."""
+    if not isinstance(spec, LowRankSpec):
+        return
+    for each in modules:
+        rank, whole = spec.rank_of(each.name), min(each.in_features, each.out_features)
+        if rank > whole:
+            shape = f"`{each.name}` ({each.out_features} × {each.in_features})"
+            yield f"rank {rank:,} is more than {shape} can have: {whole} is all of it"
+            return

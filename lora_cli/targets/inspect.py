@@ -36,7 +36,7 @@ from lora_cli.targets.match import Matched
 from lora_cli.targets.peft_choice import PeftChoice, peft_choices
 from lora_cli.targets.presets import PresetCost, preset_costs, share_of
 from lora_cli.targets.select import is_inside, targets
-from lora_cli.targets.snippet import snippet
+from lora_cli.targets.snippet import as_printed, snippet
 from lora_cli.targets.support import VariantSupport, refusals, supported_by
 from lora_cli.targets.tree import Branch, tree_of
 from lora_cli.targets.written import Written
@@ -76,6 +76,8 @@ class Inspection:
     """Of all numbers, the adapter's included."""
     refused: tuple[str, ...]
     """Why the plan would refuse the choice."""
+    snippet_refused: tuple[str, ...]
+    """Why it would refuse the snippet, which leaves out what peft would not adapt."""
     presets: tuple[PresetCost, ...]
     peft: tuple[PeftChoice, ...]
     patterns: tuple[PatternMatch, ...]
@@ -133,6 +135,7 @@ def inspect_targets(
         choice=choice,
         share=share_of(choice.trainable, choice.beside, base),
         refused=tuple(refusals(choice, base, quantization)),
+        snippet_refused=tuple(refusals(as_printed(choice, base), base, quantization)),
         presets=preset_costs(recipe.adapter, base, quantization),
         peft=peft_choices(model, base, groups, task=_peft_task(tasks), rank=rank),
         patterns=explained(written, base),

@@ -26,9 +26,7 @@ _WHY_MORE = {
     "experts": "experts cost the most: they are adapted where `target_parameters: experts` says so",
 }
 _RENAMED = "peft takes the name for a part of the fused experts, and passes the layers by"
-
-
-_UNCALLED = "torch's attention reads its weight and never calls it: it would never be trained"
+_UNCALLED = "the model reads its weight and never calls it: it would never be trained"
 
 
 @dataclass(frozen=True, slots=True)

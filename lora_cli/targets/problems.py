@@ -80,6 +80,9 @@ def _stranger(
     if router:
         message = f"`{name}` is no linear layer, but holds a matrix"
         return Problem(where, message, f"write `target_parameters: [{name}.weight]`")
+    if any(is_meant(each.name, (name,)) for each in base.uncalled):
+        message = f"`{name}` is never called: the model reads its weight, past any adapter"
+        return Problem(where, message, f"layers that can be adapted: {listing(layers)}")
     if any(is_meant(module, (name,)) for module in base.other_modules):
         message = f"`{name}` is not a linear layer inside the model"
         inner = [layer for layer in layers if name in layer.split(".")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lora_cli.adapters.targeted import TargetRegex
@@ -12,7 +13,8 @@ from lora_cli.facts.base_model import BaseModelFacts
 from lora_cli.recipe.scalars import read_scalar
 from lora_cli.recipe.schema import Recipe
 from lora_cli.targets.barred import Barred, barred
-from lora_cli.targets.cost import Choice
+from lora_cli.targets.cost import Choice, settle
+from lora_cli.targets.names import is_meant
 
 _SHOWN = ("variant", "rank", "target_modules")
 """What a snippet says of an adapter, also where it is the default."""
@@ -24,7 +26,7 @@ def snippet(recipe: Recipe, tasks: Sequence[str], choice: Choice, base: BaseMode
     if tasks and tasks[0] != "causal_lm":
         lines.append(f"task: {tasks[0]}")
     lines.append("adapter:")
-    found = _barred(choice, base)
+    found = left_out(choice, base)
     lines += [f"  # {each.why}" for each in found]
     lines += [f"  {name}: {_flow(value)}" for name, value in _fields(recipe, found).items()]
     if recipe.quantization is not None:
@@ -32,7 +34,7 @@ def snippet(recipe: Recipe, tasks: Sequence[str], choice: Choice, base: BaseMode
     return "\n".join(lines) + "\n"
 
 
-def _barred(choice: Choice, base: BaseModelFacts) -> tuple[Barred, ...]:
+def left_out(choice: Choice, base: BaseModelFacts) -> tuple[Barred, ...]:
     """Return what has to be left out; nothing where modules are named, or left out as a pattern."""
     excluding = getattr(choice.spec, "exclude_modules", ())
     named = isinstance(getattr(choice.spec, "target_modules", ""), tuple)
@@ -41,14 +43,24 @@ def _barred(choice: Choice, base: BaseModelFacts) -> tuple[Barred, ...]:
     return tuple(barred(choice.spec, (each.name for each in choice.matched.modules), base))
 
 
-def _fields(recipe: Recipe, left_out: Sequence[Barred]) -> dict[str, Any]:
+def as_printed(choice: Choice, base: BaseModelFacts) -> Choice:
+    """Return the choice of the snippet: without what it leaves out."""
+    names = [name for each in left_out(choice, base) for name in each.names]
+    if not names:
+        return choice
+    matched = choice.matched
+    modules = tuple(each for each in matched.modules if not is_meant(each.name, names))
+    return settle(choice.spec, replace(matched, modules=modules), base)
+
+
+def _fields(recipe: Recipe, without: Sequence[Barred]) -> dict[str, Any]:
     """Return the adapter's fields that the recipe says, and those that are always said."""
     asked, known = recipe.adapter, type(recipe.adapter).model_fields
     names = [name for name in _SHOWN if name in known]
     names += [name for name in known if name in asked.model_fields_set and name not in names]
     fields = {name: _plain(getattr(asked, name)) for name in names}
-    if left_out:
-        names = [name for each in left_out for name in each.names]
+    if without:
+        names = [name for each in without for name in each.names]
         fields["exclude_modules"] = [*fields.get("exclude_modules", ()), *names]
     return fields
 

@@ -50,13 +50,14 @@ def test_a_recipe_and_its_flags_are_passed_on(typed: Typed) -> None:
 def test_options_stand_for_a_recipe(typed: Typed) -> None:
     through, run = typed
     arguments = "--model a/b --variant qlora --rank 8 --batch-size 2 --max-length 4096 --fit 24GB"
-    assert run(*arguments.split()) == 0
+    assert run(*arguments.split(), "--quantization", "fp4") == 0
     (asked,) = through
     assert asked.recipe is None
     assert asked.settings == {
         "model": "a/b",
         "adapter.variant": "qlora",
         "adapter.rank": 8,
+        "quantization": "fp4",
         "training.batch_size": 2,
         "training.max_length": 4096,
     }

@@ -280,13 +280,26 @@ def test_what_the_plan_would_refuse_is_said_beside_yaml_too(inspect: Call, llama
 def test_the_recipe_for_a_mamba_leaves_out_what_peft_refuses(inspect: Call, tmp_path: Path) -> None:
     config_class, values = SMALL_CONFIGS["mamba"]
     folder = config_folder(tmp_path / "mamba", config_class, **values)
-    _, output, _ = inspect(folder, "--yaml")
+    _, output, errors = inspect(folder, "--yaml")
+    assert "will refuse" not in errors, "the warnings are about what is printed"
     adapter = yaml.safe_load(output)["adapter"]
     assert adapter["exclude_modules"] == ["out_proj"]
     (tmp_path / "recipe.yaml").write_text(output + "dataset: rows.jsonl\n", "utf-8")
     code, output, _ = inspect(tmp_path / "recipe.yaml")
     assert code == 0
     assert "will refuse" not in output
+
+
+def test_ends_are_not_counted_as_layers_inside(inspect: Call, llama: Path) -> None:
+    _, output, _ = inspect(llama, "--targets", "*")
+    assert "linear layers inside the model, with embed_tokens and lm_head" in output
+
+
+def test_a_rank_over_the_weights_is_said(inspect: Call, llama: Path) -> None:
+    code, output, _ = inspect(llama, "--rank", "100000")
+    assert code == 0
+    assert "warning: rank 100,000 is more than `model.layers.0.self_attn.q_proj`" in output
+    assert "is more than" not in inspect(llama, "--rank", "4")[1]
 
 
 def test_json_or_yaml(inspect: Call, llama: Path) -> None:

@@ -157,9 +157,10 @@ def test_the_result_compares_base_and_adapter() -> None:
 @pytest.mark.parametrize(
     ("device", "predicted", "expected"),
     [
-        ("cpu", 1_200_000_000, "memory    1.2 GB predicted for the model and its steps; "),
+        ("cpu", 1_200_000_000, "memory    1.2 GB predicted at once for the model and its steps, "),
+        ("cpu", 1_200_000_000, "steps, and up to 800 MB given back that the process keeps; "),
         ("cpu", 1_200_000_000, "the process grew by 1.3 GB from the 700 MB it took before"),
-        ("cuda", 1_200_000_000, "1.3 GB allocated on the GPU"),
+        ("cuda", 1_200_000_000, "the model and its steps; 1.3 GB allocated on the GPU"),
         ("cpu", None, "memory    not predicted: no such kernel; the process grew by 1.3 GB"),
     ],
 )
@@ -168,7 +169,8 @@ def test_the_predicted_peak_stands_beside_the_measured_one(
 ) -> None:
     def compare(plan: Any, **measured: Any) -> Comparison:
         assert measured["largest"] == BatchShape(4, 100, documents=[60, 40])
-        return Comparison(1_300_000_000, predicted, "no such kernel")
+        kept = 800_000_000 if device == "cpu" else 0
+        return Comparison(1_300_000_000, predicted, kept, "no such kernel")
 
     monkeypatch.setattr("lora_cli.memory.beside.compare_peaks", compare)
     result: Any = SimpleNamespace(

@@ -182,6 +182,13 @@ def test_a_model_that_does_not_continue_text(
     assert hint.endswith("name a decoder model, such as a Llama or Qwen")
 
 
+@pytest.mark.parametrize("name", ["LlamaModel", "LlamaForWriting"])
+def test_a_decoder_that_its_config_names_otherwise(tmp_path: Path, name: str) -> None:
+    found, hint = problem_of(config_folder(tmp_path, "LlamaConfig", **TINY, architectures=[name]))
+    assert found == f"`{name}` is not a causal language model"
+    assert "name `LlamaForCausalLM` as `architectures` in config.json" in hint
+
+
 @pytest.mark.parametrize(
     ("config_class", "values", "fitting"),
     [

@@ -5,8 +5,10 @@ from __future__ import annotations
 import peft
 import pytest
 import torch
+import transformers
 
 from lora_cli.facts.linear_layers import layers_and_others, uncalled_layers
+from tests.helpers.architectures import SMALL_CONFIGS, model_of
 
 
 class Pooled(torch.nn.Module):
@@ -40,3 +42,30 @@ def test_peft_gives_it_an_adapter_without_a_gradient(name: str, trained: bool) -
     model(torch.randn(3, 1, 8, requires_grad=True)).sum().backward()
     gradients = [p.grad is not None for n, p in model.named_parameters() if "lora_" in n]
     assert gradients == [trained] * 2
+
+
+@pytest.mark.parametrize(
+    ("architecture", "uncalled"),
+    [("mamba", {"dt_proj"}), ("jamba", {"dt_proj"}), ("gemma3", {"out_proj"}), ("llama", set())],
+)
+def test_layers_that_lend_their_weight_are_told_by_the_code_around_them(
+    architecture: str, uncalled: set[str]
+) -> None:
+    model, _ = model_of(architecture)
+    assert {each.name.rpartition(".")[2] for each in uncalled_layers(model)} == uncalled
+
+
+@pytest.mark.parametrize("architecture", ["mamba", "jamba"])
+def test_all_others_get_a_gradient(architecture: str) -> None:
+    config_class, values = SMALL_CONFIGS[architecture]
+    config = getattr(transformers, config_class)(**values)
+    model = transformers.AutoModelForCausalLM.from_config(config).float()
+    uncalled = [each.name for each in uncalled_layers(model)]
+    layers = [each.name for each in layers_and_others(model, uncalled)[0]]
+    called: set[str] = set()
+    for name in (*layers, *uncalled):
+        hook = lambda *_, name=name: called.add(name)  # noqa: E731
+        model.get_submodule(name).register_full_backward_hook(hook)
+    tokens = torch.arange(2, 10)[None]
+    model(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
+    assert called == set(layers)

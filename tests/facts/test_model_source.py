@@ -113,6 +113,12 @@ def test_a_gguf_inside_an_installed_package(
     assert message == "the package `some_weights` holds no file `__init__.py`"
 
 
+def test_names_of_nothing() -> None:
+    assert problem_of("package://")[0] == "`package://` names no Python package"
+    assert problem_of("package:///a.gguf")[0] == "`package:///a.gguf` names no Python package"
+    assert problem_of("/dev/null")[0] == "`/dev/null` is neither a folder nor a .gguf file"
+
+
 def test_a_folder_inside_an_installed_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +134,7 @@ def test_a_folder_inside_an_installed_package(
     assert problem_of("package://some_encoder/other")[1] == "models in it: model"
 
 
-@pytest.mark.parametrize("name", ["no_such_package", "not-an-identifier", "", "json.decoder"])
+@pytest.mark.parametrize("name", ["no_such_package", "not-an-identifier", "json.decoder"])
 def test_a_package_that_is_not_installed(name: str) -> None:
     message, hint = problem_of(f"package://{name}/a.gguf")
     assert message == f"no Python package `{name}` is installed, for `package://{name}/a.gguf`"

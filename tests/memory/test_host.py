@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lora_cli.facts.weight_files import stored_sizes
-from lora_cli.memory.host import LIBRARIES, host_memory
+from lora_cli.memory.host import KEPT_AT_LEAST, LIBRARIES, host_memory, kept_on_cpu
 from lora_cli.memory.interval import Interval
 from lora_cli.memory.subject import Subject
 
@@ -44,6 +44,15 @@ def test_a_cpu_holds_the_base_itself(subject: MakeSubject) -> None:
     here = host_memory(found.plan, found.facts.base).loading.low - LIBRARIES["cpu"].low
     there = host_memory(on_gpu.plan, on_gpu.facts.base).loading.low - LIBRARIES["cuda"].low
     assert here - there == 4 * found.plan.model.parameters
+
+
+def test_a_cpu_keeps_what_steps_and_loading_give_back(bare: MakeSubject) -> None:
+    plan, quantized = bare().plan, bare("quantization=nf4").plan
+    assert kept_on_cpu(plan, 1 << 20) == Interval(0, KEPT_AT_LEAST)
+    large = 2 * KEPT_AT_LEAST
+    assert kept_on_cpu(plan, large) == Interval(0, large)
+    in_full = 2 * plan.model.parameters
+    assert kept_on_cpu(quantized, large) == Interval(0, large + in_full), "read before quantized"
 
 
 @pytest.mark.parametrize(("variant", "held"), [("loftq", True), ("lora", False)])

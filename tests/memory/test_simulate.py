@@ -13,9 +13,14 @@ import pytest
 from lora_cli.errors import EstimateError
 from lora_cli.memory.batch_shape import BatchShape, longest_batch, shape_of
 from lora_cli.memory.beside import compare_peaks
+from lora_cli.memory.estimate import estimate
+from lora_cli.memory.host import KEPT_AT_LEAST
 from lora_cli.memory.simulate import CannotSimulate, per_step, simulate, twice
+from lora_cli.memory.subject import subject_of_settings
 from lora_cli.memory.trace import Trace
 from lora_cli.plan.run_plan import RunPlan
+from tests.helpers.architectures import SMALL_CONFIGS
+from tests.helpers.model_folders import config_folder
 from tests.helpers.runs import plan_of, write_recipe
 
 TinyModel = Callable[[str], Path]
@@ -151,6 +156,36 @@ def test_what_cannot_be_simulated_says_why(tiny_model: TinyModel, tmp_path: Path
     compared = compare_peaks(asked, peak=50, before=20, largest=EVEN)
     assert (compared.measured, compared.predicted) == (30, None)
     assert "lash" in compared.why_not
+
+
+def test_a_step_that_a_guard_would_stop_is_an_error(tmp_path: Path) -> None:
+    config_class, values = SMALL_CONFIGS["gemma3"]
+    folder = config_folder(tmp_path, config_class, **values)
+    subject = subject_of_settings([f"model={folder}", "adapter.variant=lora"], {})
+    with pytest.raises(EstimateError, match=r"guard would stop .* get no gradient") as caught:
+        estimate(subject)
+    assert "vision_tower" in caught.value.problems[0].message
+    assert "`adapter.exclude_modules`" in caught.value.problems[0].hint
+
+
+def test_a_model_whose_sizes_do_not_go_together_is_an_error(tmp_path: Path) -> None:
+    config_class, values = SMALL_CONFIGS["llama"]
+    odd = {**values, "num_attention_heads": 4, "num_key_value_heads": 3, "head_dim": 8}
+    folder = config_folder(tmp_path, config_class, **odd)
+    subject = subject_of_settings([f"model={folder}", "adapter.variant=lora"], {})
+    with pytest.raises(EstimateError, match="cannot run: The size of tensor a") as caught:
+        estimate(subject)
+    assert "config.json" in caught.value.problems[0].hint
+
+
+def test_on_a_cpu_what_the_process_keeps_stands_beside_what_is_live(
+    tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    plan = planned(tmp_path, tiny_model("llama"))
+    here = compare_peaks(plan, peak=50, before=20, largest=EVEN)
+    there = compare_peaks(on_a_gpu(plan), peak=50, before=20, largest=EVEN)
+    assert (here.measured, here.kept) == (30, KEPT_AT_LEAST)
+    assert (there.measured, there.kept) == (50, 0)
 
 
 def test_the_shape_of_rows() -> None:

@@ -21,7 +21,7 @@ from lora_cli.merge import remade, writing
 from lora_cli.merge.adapter_folder import read_adapter
 from lora_cli.merge.prepare import MergeOptions, prepare_merge
 from lora_cli.merge.probes import Probes
-from lora_cli.merge.proof import TOLERANCES, Asked, compare
+from lora_cli.merge.proof import TOLERANCES, Asked, compare, tolerance_of
 from tests.helpers.adapters import TARGETS, make_adapter
 from tests.helpers.merges import merge_into
 from tests.helpers.runs import PLAIN_PEFT
@@ -247,3 +247,9 @@ def test_a_base_that_does_not_load_is_an_error(tmp_path: Path, tiny_model: TinyM
     with pytest.raises(MergeError, match=r"`model\.norm\.weight` is not in the files"):
         merge_into(tmp_path / "merged", adapter, verify=True)
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize(("layers", "times"), [(2, 1), (12, 1), (48, 2)])
+def test_roundings_add_up_with_the_depth(layers: int, times: int) -> None:
+    config = LlamaConfig(num_hidden_layers=layers)
+    assert tolerance_of("bfloat16", config) == times * TOLERANCES["bfloat16"]

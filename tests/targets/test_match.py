@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +15,12 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from lora_cli.adapters.lora import Lora
 from lora_cli.adapters.targeted import TargetModules, TargetRegex
 from lora_cli.errors import PlanError, Problem, Where
-from lora_cli.facts.base_model import BaseModelFacts
+from lora_cli.facts.base_model import BaseModelFacts, facts_of
+from lora_cli.facts.model_source import ModelSource
 from lora_cli.recipe.source import Source
 from lora_cli.targets.match import Matched, match_targets
 from lora_cli.targets.names import is_named
+from tests.helpers.architectures import model_of
 from tests.helpers.model_folders import CONFIGS
 
 KEY = ("adapter", "target_modules")
@@ -152,6 +155,15 @@ def test_a_module_that_is_not_linear_is_told_from_one_that_is_not_there(
 ) -> None:
     (problem,) = problems_of((name,), base_of("llama"))
     assert problem.message == f"`{name}` is not a linear layer inside the model"
+
+
+def test_a_layer_that_is_never_called_is_no_layer_to_adapt() -> None:
+    model, task = model_of("mamba")
+    base = facts_of(model, ModelSource("folder", Path("nowhere"), "", "none"), task)
+    assert leaves(match("all-linear", base)) == {"in_proj", "x_proj", "out_proj"}
+    (problem,) = problems_of(("dt_proj",), base)
+    assert problem.message.startswith("`dt_proj` is never called: the model reads its weight")
+    assert problem.hint == "layers that can be adapted: in_proj, x_proj, out_proj"
 
 
 @pytest.mark.parametrize(
