@@ -13,6 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig
 
 from lora_cli.console.merge import show_merge
 from lora_cli.errors import MergeError
