@@ -12,7 +12,7 @@ _DTYPES = {
 
 FOREIGN_VALUES: Mapping[str, Mapping[str, str]] = {
     "model.dtype": _DTYPES,
-    "adapter.dtype": _DTYPES,
+    "adapter.dtype": {name: _DTYPES[name] for name in ("float32", "bfloat16")},
     "quantization.compute_dtype": _DTYPES,
     "model.attention": {
         "flash_attention_2": "flash fa2 flash_attn flash_attn_2 flash_attention flash2",
