@@ -197,14 +197,13 @@ def show_prediction(plan: RunPlan, result: RunResult, console: Console) -> None:
         before=result.memory_before_bytes,
         largest=BatchShape(**result.largest_batch),
     )
-    predicted, measured = (
-        _predicted(compared),
-        f"{gigabytes(compared.measured)} allocated on the GPU",
-    )
+    measured = gigabytes(compared.measured)
     if plan.device.type == "cpu":
-        grown, before = gigabytes(compared.measured), gigabytes(result.memory_before_bytes)
-        measured = f"the process grew by {grown} from the {before} it took before the model"
-    console.print(f"memory    {predicted}; {measured}", soft_wrap=True)
+        before = gigabytes(result.memory_before_bytes)
+        told = f"the process grew by {measured} from the {before} it took before the model"
+    else:
+        told = f"{measured} allocated on the GPU"
+    console.print(f"memory    {_predicted(compared)}; {told}", soft_wrap=True)
 
 
 def _predicted(compared: Comparison) -> str:

@@ -18,7 +18,7 @@ import torch
 from lora_cli.model.base import load_base, save_base
 from lora_cli.model.build import BuiltModel
 from lora_cli.quantization.none import Unquantized
-from tests.helpers.cells import METHODS, STEPS, VARIANTS, Cell, save, without_int8_rounding
+from tests.helpers.cells import METHODS, STEPS, VARIANTS, Cell, cells, save, without_int8_rounding
 from tests.helpers.families import FAMILIES, batch, logits
 from tests.helpers.runs import PLAIN_PEFT
 
@@ -61,15 +61,9 @@ ALWAYS = {
     "int8": ("llama", "gpt2", "mixtral"),
 }
 """The families that every run of the tests tries with a way of holding the base."""
-CELLS = [
-    pytest.param(name, variant, method, marks=[] if name in ALWAYS[method] else pytest.mark.whole)
-    for name in FAMILIES
-    for variant in VARIANTS
-    for method in METHODS
-]
 
 
-@pytest.mark.parametrize(("name", "variant", "method"), CELLS)
+@pytest.mark.parametrize(("name", "variant", "method"), cells(FAMILIES, ALWAYS))
 def test_a_cell_works_or_is_refused(
     bases: dict[str, Path],
     counts: Counter[str],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -37,6 +37,18 @@ METHODS: dict[str, QuantizationSpec] = {
 STEPS = 20
 FIELDS: dict[str, dict[str, Any]] = {"fourierft": {"frequencies": 500}}
 """What a variant needs on models of 64 columns; otherwise a rank of 4."""
+
+
+def cells(families: Iterable[str], always: Mapping[str, Collection[str]]) -> list[Any]:
+    """Return (family, variant, way of holding the base) for all; `whole` where not `always`."""
+    return [
+        pytest.param(
+            name, variant, method, marks=[] if name in always[method] else pytest.mark.whole
+        )
+        for name in families
+        for variant in VARIANTS
+        for method in METHODS
+    ]
 
 
 @contextmanager

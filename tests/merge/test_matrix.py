@@ -23,7 +23,7 @@ from lora_cli.merge.merge import merge_adapter
 from lora_cli.merge.prepare import MergeOptions
 from lora_cli.model.base import save_base
 from lora_cli.model.build import BuiltModel
-from tests.helpers.cells import METHODS, VARIANTS, Cell, save, without_int8_rounding
+from tests.helpers.cells import METHODS, VARIANTS, Cell, cells, save, without_int8_rounding
 from tests.helpers.families import FAMILIES, Family, logits
 from tests.helpers.runs import PLAIN_PEFT
 
@@ -61,15 +61,9 @@ def counts(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
 
 ALWAYS = {"none": MERGED, "nf4": ("gpt2", "t5"), "fp4": ("llama",), "int8": ("bert", "tied_llama")}
 """The families that every run of the tests tries with a way of holding the base."""
-CELLS = [
-    pytest.param(name, variant, method, marks=[] if name in ALWAYS[method] else pytest.mark.whole)
-    for name in MERGED
-    for variant in VARIANTS
-    for method in METHODS
-]
 
 
-@pytest.mark.parametrize(("name", "variant", "method"), CELLS)
+@pytest.mark.parametrize(("name", "variant", "method"), cells(MERGED, ALWAYS))
 def test_a_cell_merges_or_says_why_not(
     bases: dict[str, Path],
     counts: Counter[str],
